@@ -1,0 +1,98 @@
+# edgeseal: everything that a person types. `make` alone lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(VENV)/uv/bin/uv
+JOBS ?= 2
+PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadgroup
+PYTEST_FLAGS ?=
+
+# What the host must have: the sandbox of the build tools; everything else comes from locked trees.
+HOST_PACKAGES := bubblewrap
+# What only the tests need from it: software tokens, and the kernel's packet filter seen from outside.
+TEST_PACKAGES := nftables openssl softhsm2
+
+.PHONY: help
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(VENV)/installed  ## install what is missing: host packages, Python packages by hash, this project
+
+.PHONY: demo
+demo: setup  ## build virtual-x86_64, boot it in QEMU and watch its verdicts arrive
+	@$(BIN)/edgeseal demo
+
+.PHONY: check
+check: setup static  ## format, lint, types, unit, property and golden tests; no root, no network
+	@$(PYTEST) $(PYTEST_FLAGS) tests/unit tests/property tests/golden
+
+.PHONY: integration
+integration: setup test-packages  ## real tools, brokers and namespaces on this machine
+	@$(PYTEST) $(PYTEST_FLAGS) tests/integration
+
+.PHONY: vm
+vm: setup  ## images booted in QEMU
+	@$(PYTEST) $(PYTEST_FLAGS) tests/vm
+
+.PHONY: test
+test: setup test-packages static  ## all of them, in one session
+	@$(PYTEST) $(PYTEST_FLAGS) tests
+
+.PHONY: static
+static: setup
+	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --diff --quiet .; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+
+.PHONY: golden
+golden: setup  ## rewrite the golden files; the diff is the review
+	@$(BIN)/pytest -q --rewrite-golden tests/unit tests/golden
+
+.PHONY: bench
+bench: setup  ## time the build, step by step
+	@$(BIN)/python -m benchmarks.build
+
+.PHONY: lock
+lock: setup  ## choose the newest Python packages that pyproject.toml allows
+	$(UV) pip compile pyproject.toml --extra dev --upgrade --generate-hashes --no-emit-index-url \
+	  --python-version 3.11 --python-platform x86_64-manylinux_2_28 --quiet -o requirements.lock
+	$(UV) pip compile requirements-bootstrap.in --generate-hashes --no-emit-index-url \
+	  --python-version 3.11 --quiet -o requirements-bootstrap.lock
+
+.PHONY: clean
+clean:  ## remove what `make` made in this directory; the cache in your home stays
+	rm -rf $(VENV) out dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: test-packages
+test-packages:
+	@.ci/host-packages $(TEST_PACKAGES)
+
+# ---- setup, in steps that are done once
+
+$(VENV)/bin/python:
+	@packages=$$(.ci/python-packages $(PYTHON)); .ci/host-packages $(HOST_PACKAGES) $$packages
+	@echo "setup: a virtual environment in $(VENV)" >&2
+	@$(PYTHON) -m venv $(VENV)
+
+$(UV): requirements-bootstrap.lock | $(VENV)/bin/python
+	@echo "setup: uv, by hash" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --upgrade \
+	  --require-hashes --target $(VENV)/uv -r requirements-bootstrap.lock
+	@touch $@
+
+# uv does not read pip's configuration: where the package index is set there and nowhere else, pip does the work.
+$(VENV)/installed: requirements.lock pyproject.toml | $(UV)
+	@echo "setup: Python packages, by hash" >&2
+	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes --only-binary :all: requirements.lock || \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+	    --require-hashes -r requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --offline --editable .
+	@touch $@

@@ -1,0 +1,206 @@
+"""The audit socket and its catalogue of events. Spec: docs/specs/audit-event.md (v1).
+
+One SEQPACKET packet is one event as JSON. Who sent it is not in it: the writer asks the kernel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from appliance.core.errors import DecodeError
+from appliance.formats.device import FrozenStruct
+
+AUDIT_SOCKET = "/run/edgeseal-audit/audit.sock"
+MAX_EVENT_BYTES = 4096
+
+# IEC 62443-4-2 CR 2.8 names these categories.
+Category = Literal[
+    "access-control", "request-error", "control-system", "backup-restore", "configuration-change", "audit-log"
+]
+FieldType = Literal["text", "count", "flag"]
+EventResult = Literal["success", "failure"]
+Text = Annotated[str, msgspec.Meta(max_length=1024)]
+WholeNumber = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+FieldName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+
+
+@dataclass(frozen=True)
+class EventKind:
+    """One line of the catalogue. sentence: for people; {name} stands for a field. writer_only: the log's own."""
+
+    category: Category
+    sentence: str
+    fields: dict[str, FieldType]
+    writer_only: bool = False
+
+
+CATALOGUE: dict[str, EventKind] = {
+    "boot-started": EventKind(
+        "control-system",
+        "The device booted version {version} of {product}.",
+        {"product": "text", "version": "count", "development": "flag"},
+        writer_only=True,
+    ),
+    "boot-judged": EventKind(
+        "control-system", "The boot was judged: {reason}.", {"reason": "text", "seconds": "count"}
+    ),
+    "service-started": EventKind("control-system", "{service} is ready.", {"service": "text"}),
+    "service-stopped": EventKind(
+        "control-system", "{service} stopped: {reason}.", {"service": "text", "reason": "text"}
+    ),
+    "model-loaded": EventKind(
+        "configuration-change",
+        "Model {model} ({sha256}) was loaded on {execution_provider}.",
+        {"model": "text", "sha256": "text", "execution_provider": "text"},
+    ),
+    "source-opened": EventKind("control-system", "Frames are read from {source}.", {"source": "text"}),
+    "source-failed": EventKind(
+        "request-error", "Frames from {source} were refused: {reason}.", {"source": "text", "reason": "text"}
+    ),
+    "verdicts-dropped": EventKind(
+        "control-system",
+        "{count} verdicts were not accepted by the uplink: {reason}.",
+        {"count": "count", "reason": "text"},
+    ),
+    "deadline-missed": EventKind(
+        "control-system",
+        "A frame took {latency_us} us; {deadline_ms} ms are allowed.",
+        {"latency_us": "count", "deadline_ms": "count"},
+    ),
+    "broker-connected": EventKind("access-control", "The broker {broker} accepted the device.", {"broker": "text"}),
+    "broker-lost": EventKind(
+        "access-control", "The broker {broker} cannot be used: {reason}.", {"broker": "text", "reason": "text"}
+    ),
+    "uplink-refused": EventKind(
+        "request-error",
+        "A message of uid {uid} was refused: {reason}.",
+        {"uid": "count", "reason": "text"},
+    ),
+    "spool-full": EventKind(
+        "control-system", "The spool is full at {bytes} bytes; new messages are refused.", {"bytes": "count"}
+    ),
+    "spool-replaced": EventKind(
+        "control-system", "The spool was unreadable and was put aside: {reason}.", {"reason": "text"}
+    ),
+    "recovery-key-escrowed": EventKind(
+        "backup-restore",
+        "A recovery key for volume {volume} was made and encrypted to key {key_sha256}.",
+        {"volume": "text", "key_sha256": "text"},
+    ),
+    "recovery-key-failed": EventKind("backup-restore", "No recovery key could be made: {reason}.", {"reason": "text"}),
+    "log-opened": EventKind(
+        "audit-log",
+        "The log was opened at entry {sequence}; the writer before this one ended {ending}.",
+        {"sequence": "count", "ending": "text"},
+        writer_only=True,
+    ),
+    "log-closed": EventKind("audit-log", "The log was closed.", {}, writer_only=True),
+    "log-torn-tail": EventKind(
+        "audit-log", "An unfinished last entry of {bytes} bytes was cut off.", {"bytes": "count"}, writer_only=True
+    ),
+    "log-replaced": EventKind(
+        "audit-log",
+        "The log did not verify and was put aside as {file}: {reason}.",
+        {"file": "text", "reason": "text"},
+        writer_only=True,
+    ),
+    "log-full": EventKind(
+        "audit-log", "The log is full at {bytes} bytes; new events are refused.", {"bytes": "count"}, writer_only=True
+    ),
+    "events-refused": EventKind(
+        "audit-log", "{count} events were refused: {reason}.", {"count": "count", "reason": "text"}, writer_only=True
+    ),
+}
+
+
+class AuditEvent(FrozenStruct, frozen=True, kw_only=True):
+    """One event: a kind of the catalogue, how it came out, and exactly the fields that the catalogue names."""
+
+    schema: Literal[1] = 1
+    kind: Annotated[str, msgspec.Meta(max_length=64)]
+    result: EventResult
+    fields: dict[FieldName, Text | WholeNumber | bool] = msgspec.field(default_factory=dict)
+
+    def sentence(self) -> str:
+        """The event in words."""
+        return CATALOGUE[self.kind].sentence.format(**self.fields)
+
+    @property
+    def category(self) -> Category:
+        """Category by CR 2.8."""
+        return CATALOGUE[self.kind].category
+
+
+class Recorded(FrozenStruct, frozen=True, kw_only=True, tag="recorded", tag_field="kind"):
+    """The event is durable, as the log's entry `sequence`."""
+
+    sequence: WholeNumber
+
+
+class NotRecorded(FrozenStruct, frozen=True, kw_only=True, tag="refused", tag_field="kind"):
+    """Nothing was written."""
+
+    reason: Literal["malformed", "not-allowed", "too-large", "full"]
+    detail: str
+
+
+AuditAnswer = Recorded | NotRecorded
+
+
+def check_event(event: AuditEvent) -> AuditEvent:
+    """Hold `event` against the catalogue and return it. Raises DecodeError."""
+    kind = CATALOGUE.get(event.kind)
+    if kind is None:
+        raise DecodeError(f"audit event: no kind `{event.kind}` in the catalogue")
+    for name, value in event.fields.items():
+        expected = kind.fields.get(name)
+        if expected is None:
+            raise DecodeError(f"audit event: {event.kind} has no field `{name}`")
+        if _type_of(value) != expected:
+            raise DecodeError(f"audit event: field `{name}` of {event.kind} is a {expected}, got a {_type_of(value)}")
+    for name in kind.fields:
+        if name not in event.fields:
+            raise DecodeError(f"audit event: {event.kind} lacks the field `{name}`")
+    return event
+
+
+def encode_event(event: AuditEvent) -> bytes:
+    """One packet. Raises DecodeError when the event is not in the catalogue or too large."""
+    data = msgspec.json.encode(check_event(event))
+    if len(data) > MAX_EVENT_BYTES:
+        raise DecodeError(f"audit event: {len(data)} bytes, at most {MAX_EVENT_BYTES} are allowed")
+    return data
+
+
+def decode_event(data: bytes) -> AuditEvent:
+    """Raises DecodeError."""
+    if len(data) > MAX_EVENT_BYTES:
+        raise DecodeError(f"audit event: {len(data)} bytes, at most {MAX_EVENT_BYTES} are allowed")
+    return check_event(_decode(data, AuditEvent))
+
+
+def encode_audit_answer(answer: AuditAnswer) -> bytes:
+    """One packet."""
+    return msgspec.json.encode(answer)
+
+
+def decode_audit_answer(data: bytes) -> AuditAnswer:
+    """Raises DecodeError."""
+    answer: AuditAnswer = _decode(data, AuditAnswer)
+    return answer
+
+
+def _type_of(value: str | int | bool) -> FieldType:
+    if isinstance(value, bool):
+        return "flag"
+    return "count" if isinstance(value, int) else "text"
+
+
+def _decode(data: bytes, kind: Any) -> Any:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.MsgspecError as error:
+        raise DecodeError(f"audit event: {error}") from error

@@ -1,0 +1,29 @@
+"""What a command of `edgeseal` is. Every module in builder/cli/ with a COMMANDS tuple is found by main.py.
+
+A command computes a value and returns it; it never prints. main.py prints it as JSON (`--json`) or as `render` says.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Command:
+    """One verb.
+
+    path: ("keys", "init") for `edgeseal keys init`.
+    execute: takes the parsed arguments, returns data made of dict, list, str, int, bool, None (what --json prints).
+        Raises EdgesealError.
+    render: the same data as text for a person, without a final newline.
+    """
+
+    path: tuple[str, ...]
+    help: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    execute: Callable[[argparse.Namespace], Any]
+    render: Callable[[Any], str]
+    exit_code: Callable[[Any], int] = lambda _result: 0

@@ -1,0 +1,69 @@
+"""What an ELF file loads: DT_NEEDED, and the libraries that it opens at run time and says so (`.note.dlopen`).
+
+Source: the ELF specification; systemd's docs/ELF_DLOPEN_METADATA for the note.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.dynamic import DynamicSection
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import NoteSection
+
+_PRIORITIES = {"required", "recommended"}
+
+
+def is_elf(path: Path) -> bool:
+    """Whether a file begins as an ELF file does."""
+    with path.open("rb") as stream:
+        return stream.read(4) == b"\x7fELF"
+
+
+def needed(path: Path, *, optional: Iterable[str] = ()) -> tuple[str, ...]:
+    """Names of the libraries that an ELF file loads, sorted.
+
+    optional: beginnings of names to follow too where the dlopen note calls them `suggested`. Empty for other files.
+    """
+    found: set[str] = set()
+    with path.open("rb") as stream:
+        try:
+            elf = ELFFile(stream)
+        except ELFError:
+            return ()
+        for section in elf.iter_sections():
+            if isinstance(section, DynamicSection):
+                found.update(tag.needed for tag in section.iter_tags("DT_NEEDED"))
+            elif isinstance(section, NoteSection) and section.name == ".note.dlopen":
+                found.update(_dlopen_names(section, tuple(optional)))
+    return tuple(sorted(found))
+
+
+def _dlopen_names(section: NoteSection, optional: tuple[str, ...]) -> Iterable[str]:
+    for note in section.iter_notes():
+        raw = note["n_desc"]
+        data = raw.encode("latin-1") if isinstance(raw, str) else bytes(raw)
+        for feature in json.loads(data.rstrip(b"\0")):
+            names = feature["soname"]
+            if feature.get("priority", "recommended") in _PRIORITIES or names[0].startswith(optional):
+                yield names[0]
+
+
+def closure(start: Iterable[str], find: Callable[[str], Path | None], open_path: Callable[[str], Path]) -> set[str]:
+    """All library names reachable from the files `start`.
+
+    start: paths inside the tree. find: library name → its path inside the tree as Path, or None. open_path: path inside
+    the tree → host path.
+    """
+    seen: set[str] = set()
+    queue = list(start)
+    while queue:
+        for name in needed(open_path(queue.pop())):
+            place = find(name)
+            if place is not None and str(place) not in seen:
+                seen.add(str(place))
+                queue.append(str(place))
+    return seen

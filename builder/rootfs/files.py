@@ -1,0 +1,187 @@
+"""The files of the root that follow from the profile and the keys. Pure: a plan, no disk.
+
+Nothing here names a board; what does stands in the profile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.formats.device import DEVICE_CONFIG_PATH, encode_device_config
+from builder.network.ruleset import compile_ruleset
+from builder.profile.types import Link, Profile
+from builder.rootfs.entries import Directory, File, RootPlan, Symlink, text
+from builder.rootfs.tree import scan
+
+STATIC = Path(__file__).parent / "static"
+LIBRARY_DIRECTORY = {"x86_64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
+SERVICE_UIDS = {"uplink": 702, "update": 704}
+MOUNT_POINTS = ("dev", "efi", "proc", "run", "sys", "tmp", "var")
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """What the keys put into the root.
+
+    recovery_pem: the owner's recovery public key. ipe_policy: signed policy (CMS, DER). development: made with
+    development keys.
+    """
+
+    recovery_pem: bytes
+    ipe_policy: bytes
+    development: bool
+
+
+def static_files() -> RootPlan:
+    """Files that are the same for every profile."""
+    return {path: entry for path, entry in scan(STATIC).items() if isinstance(entry, File)}
+
+
+def skeleton() -> RootPlan:
+    """Directories and links of an empty root."""
+    plan: RootPlan = {name: Directory() for name in MOUNT_POINTS}
+    plan["root"] = Directory(mode=0o700)
+    plan |= {name: Symlink(f"usr/{name}") for name in ("bin", "lib", "lib64", "sbin")}
+    plan["etc/os-release"] = Symlink("../usr/lib/os-release")
+    plan["etc/mtab"] = Symlink("../proc/self/mounts")
+    plan["usr/lib/systemd/system/default.target"] = Symlink("multi-user.target")
+    plan["usr/lib/systemd/system/ctrl-alt-del.target"] = Symlink("/dev/null")
+    return plan
+
+
+def profile_files(profile: Profile, sealed: Sealed) -> RootPlan:
+    """Everything that the profile decides, the kernel modules and packages aside."""
+    return {
+        "usr/lib/os-release": os_release(profile, development=sealed.development),
+        "usr/lib/clock-epoch": File(content=b""),  # its time, the build's epoch, is the earliest that systemd believes
+        DEVICE_CONFIG_PATH.lstrip("/"): File(
+            content=encode_device_config(profile.device_config(development=sealed.development))
+        ),
+        "usr/lib/edgeseal/nftables.conf": File(content=compile_ruleset(profile, uids=SERVICE_UIDS)),
+        "usr/lib/edgeseal/recovery.pub.pem": File(content=sealed.recovery_pem),
+        "usr/lib/ipe/edgeseal.p7b": File(content=sealed.ipe_policy),
+        "usr/lib/systemd/system.conf.d/edgeseal.conf": manager_settings(profile, initrd=False),
+        "usr/lib/udev/rules.d/10-edgeseal-usb.rules": usb_rules(profile),
+        **_data_files(profile),
+        **_network_files(profile),
+    }
+
+
+def os_release(profile: Profile, *, development: bool) -> File:
+    """os-release(5). VARIANT_ID says `development` in an image that development keys signed."""
+    return text(
+        "ID=edgeseal",
+        "ID_LIKE=debian",
+        "NAME=edgeseal",
+        f'PRETTY_NAME="edgeseal {profile.product} {profile.version}{" DEVELOPMENT" if development else ""}"',
+        f"IMAGE_ID={profile.product}",
+        f"IMAGE_VERSION={profile.version}",
+        f"VARIANT_ID={'development' if development else 'release'}",
+        f"VERSION_ID={profile.version}",
+        *([f"SUPPORT_END={profile.support_until}"] if profile.support_until else []),
+    )
+
+
+def manager_settings(profile: Profile, *, initrd: bool) -> File:
+    """systemd-system.conf(5) of the root, or of the initrd.
+
+    CAP_MAC_ADMIN would let root switch IPE off. The initrd's manager must keep it: what it drops, the root's manager
+    lacks when it loads the policy.
+    """
+    return text(
+        "[Manager]",
+        *([] if initrd else ["CapabilityBoundingSet=~CAP_MAC_ADMIN"]),
+        "CrashAction=reboot",
+        "CtrlAltDelBurstAction=none",
+        "DefaultLimitCORE=0",
+        f"DefaultTimeoutStartSec={profile.timeout_s}",
+        f"DefaultDeviceTimeoutSec={profile.timeout_s}",
+        "DumpCore=no",
+        f"RuntimeWatchdogSec={profile.hardware.watchdog_s}",
+        f"RebootWatchdogSec={profile.hardware.watchdog_s}",
+        "StatusUnitFormat=name",
+    )
+
+
+def usb_rules(profile: Profile) -> File:
+    """USB is not authorised by default (kernel command line); these classes of the profile are."""
+    head = "# The kernel leaves every USB device unauthorised; interface classes that the profile names are let in."
+    rules = [
+        f'ACTION=="add", SUBSYSTEM=="usb", ENV{{DEVTYPE}}=="usb_device", ATTR{{bDeviceClass}}=="{item}", ATTR{{authorized}}="1"'
+        for item in ("09", *profile.hardware.usb_classes)
+        if profile.hardware.usb_classes
+    ]
+    return text(head, *rules)
+
+
+def _data_files(profile: Profile) -> RootPlan:
+    encrypted = profile.hardware.tpm == "required"
+    device = "/dev/mapper/data" if encrypted else "/dev/disk/by-partlabel/data"
+    plan: RootPlan = {
+        "usr/lib/repart.d/50-data.conf": text(
+            "[Partition]",
+            "Type=linux-generic",
+            "Label=data",
+            "Format=ext4",
+            f"Encrypt={'tpm2' if encrypted else 'off'}",
+            f"SizeMinBytes={profile.disk.data_minimum}M",
+        ),
+        "usr/lib/systemd/system/var.mount": text(
+            "[Unit]",
+            "Description=Data partition",
+            "DefaultDependencies=no",
+            "Conflicts=umount.target",
+            "Before=local-fs.target umount.target systemd-random-seed.service systemd-journal-flush.service",
+            "Wants=systemd-repart.service",
+            "After=systemd-repart.service blockdev@dev-mapper-data.target",
+            "",
+            "[Mount]",
+            f"What={device}",
+            "Where=/var",
+            "Type=ext4",
+            "Options=rw,nosuid,nodev,noexec,noatime",
+        ),
+        "usr/lib/systemd/system/local-fs.target.requires/var.mount": Symlink("../var.mount"),
+        "usr/lib/systemd/system/systemd-repart.service.d/order.conf": text(
+            "# the unlock of the data partition must find it made",
+            "[Unit]",
+            "Before=systemd-cryptsetup@data.service cryptsetup.target local-fs-pre.target",
+        ),
+        "usr/lib/systemd/system/sysinit.target.wants/systemd-repart.service": Symlink("../systemd-repart.service"),
+    }
+    if encrypted:
+        plan["etc/crypttab"] = text(
+            "data /dev/disk/by-partlabel/data none luks,tpm2-device=auto,headless=yes,discard"
+        )
+    return plan
+
+
+def _network_files(profile: Profile) -> RootPlan:
+    plan: RootPlan = {}
+    for link in profile.network.links:
+        plan[f"usr/lib/systemd/network/10-{link.name}.link"] = text(
+            "[Match]", f"Driver={link.driver}", "", "[Link]", f"Name={link.name}", "MACAddressPolicy=none"
+        )
+        plan[f"usr/lib/systemd/network/10-{link.name}.network"] = _network_file(link)
+    return plan
+
+
+def _network_file(link: Link) -> File:
+    return text(
+        "[Match]",
+        f"Name={link.name}",
+        "",
+        "[Network]",
+        f"Address={link.address}",
+        *([f"Gateway={link.gateway}"] if link.gateway else []),
+        "DHCP=no",
+        "IPv6AcceptRA=no",
+        "LinkLocalAddressing=no",
+        "LLDP=no",
+        "LLMNR=no",
+        "MulticastDNS=no",
+        "",
+        "[Link]",
+        "RequiredForOnline=no",
+    )
