@@ -42,7 +42,7 @@ def serve(paths: Paths = Paths()) -> None:
     say(f"<6>log opened: {writer.status}")
     while not stop:
         _round(server, writer)
-        notifier.alive()
+        notifier.alive(writer.status)
     notifier.stopping()
     _finish(server, writer)
 

@@ -114,5 +114,5 @@ def decode_from_device(body: bytes) -> Hello | Answer:
 def _decode(body: bytes, kind: object) -> Any:
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DecodeError(f"agent message: {error}") from error

@@ -202,5 +202,5 @@ def _type_of(value: str | int | bool) -> FieldType:
 def _decode(data: bytes, kind: Any) -> Any:
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DecodeError(f"audit event: {error}") from error

@@ -80,7 +80,7 @@ def decode_entry(line: bytes) -> LogEntry:
         raise DecodeError(f"log entry: {len(line)} bytes, at most {MAX_LINE_BYTES} are allowed")
     try:
         entry = msgspec.json.decode(line, type=LogEntry)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DecodeError(f"log entry: {error}") from error
     if encode_entry(entry) != line:
         raise DecodeError("log entry: not in canonical form")

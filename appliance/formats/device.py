@@ -16,6 +16,7 @@ from appliance.core.errors import DecodeError
 DEVICE_CONFIG_PATH = "/usr/lib/edgeseal/device.json"
 
 Identifier = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{0,62}$", description="lower-case identifier")]
+ProfileName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,62}$", description="a profile's file name")]
 Topic = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$", max_length=200)]
 Sha256Hex = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 
@@ -73,7 +74,7 @@ class DeviceConfig(FrozenStruct, frozen=True, kw_only=True):
 
     schema: Literal[1] = 1
     product: Identifier
-    profile: Identifier
+    profile: ProfileName
     version: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
     development: bool
     inference: InferenceConfig
@@ -91,7 +92,7 @@ def decode_device_config(data: bytes) -> DeviceConfig:
     """Raises DecodeError on anything but exactly the canonical bytes of a DeviceConfig."""
     try:
         config = msgspec.json.decode(data, type=DeviceConfig)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DecodeError(f"device configuration: {error}") from error
     if encode_device_config(config) != data:
         raise DecodeError("device configuration: not in canonical form")

@@ -61,7 +61,7 @@ def decode_model_card(data: bytes) -> ModelCard:
         raise DecodeError(f"model card: {len(data)} bytes, at most {MAX_CARD_BYTES} are allowed")
     try:
         card = msgspec.json.decode(data, type=ModelCard)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DecodeError(f"model card: {error}") from error
     if encode_model_card(card) != data:
         raise DecodeError("model card: not in canonical form")

@@ -54,7 +54,7 @@ def decode_escrow(data: bytes) -> Escrow:
     """Raises DecodeError on anything but the canonical bytes of an Escrow."""
     try:
         escrow = msgspec.json.decode(data, type=Escrow)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DecodeError(f"recovery escrow: {error}") from error
     if encode_escrow(escrow) != data:
         raise DecodeError("recovery escrow: not in canonical form")

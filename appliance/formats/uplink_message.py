@@ -85,5 +85,5 @@ def _decode(data: bytes, kind: Any) -> Any:
         raise DecodeError(f"uplink message: {len(data)} bytes, at most {MAX_PACKET} are allowed")
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DecodeError(f"uplink message: {error}") from error

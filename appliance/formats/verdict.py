@@ -60,7 +60,7 @@ def decode_verdict(data: bytes) -> Verdict:
         raise DecodeError(f"verdict: {len(data)} bytes, at most {MAX_VERDICT_BYTES} are allowed")
     try:
         verdict = msgspec.json.decode(data, type=Verdict)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DecodeError(f"verdict: {error}") from error
     if encode_verdict(verdict) != data:
         raise DecodeError("verdict: not in canonical form")

@@ -7,18 +7,20 @@ from dataclasses import dataclass
 
 from appliance.core.errors import DecodeError
 
-PROPERTIES = ("Id", "LoadState", "ActiveState", "SubState", "Result")
+PROPERTIES = ("Id", "LoadState", "ActiveState", "SubState", "Result", "NRestarts")
+MAX_RESTARTS = 3
 
 
 @dataclass(frozen=True)
 class UnitState:
-    """One unit as systemd sees it."""
+    """One service as systemd sees it. restarts: how often systemd started it anew by itself."""
 
     name: str
     load: str
     active: str
     sub: str
     result: str
+    restarts: int
 
 
 def decode_show(text: str) -> list[UnitState]:
@@ -29,7 +31,19 @@ def decode_show(text: str) -> list[UnitState]:
         missing = [name for name in PROPERTIES if name not in values]
         if missing:
             raise DecodeError(f"systemctl show: no {missing[0]} for a unit")
-        states.append(UnitState(*(values[name] for name in PROPERTIES)))
+        restarts = values["NRestarts"]
+        if not restarts.isdigit():
+            raise DecodeError(f"systemctl show: NRestarts is `{restarts}`")
+        states.append(
+            UnitState(
+                name=values["Id"],
+                load=values["LoadState"],
+                active=values["ActiveState"],
+                sub=values["SubState"],
+                result=values["Result"],
+                restarts=int(restarts),
+            )
+        )
     return states
 
 
@@ -45,6 +59,8 @@ def check_units(states: Sequence[UnitState], required: Sequence[str]) -> str | N
             return f"failed: {name} is {'unknown' if state is None else state.load}"
         if state.active == "failed":
             return f"failed: {name} ended with {state.result}"
+        if state.active != "active" and state.restarts >= MAX_RESTARTS:
+            return f"failed: {name} was started {state.restarts + 1} times and ended with {state.result}"
     for name in required:
         if by_name[name].active != "active":
             return f"{name} is {by_name[name].active} ({by_name[name].sub})"

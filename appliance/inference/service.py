@@ -56,14 +56,14 @@ def serve(settings: Settings = Settings()) -> None:
     clock = system_clock()
     audit = AuditClient(settings.audit_socket)
     judge = _load(settings.models / config.model, config, device, clock, audit)
-    source = open_source(config.source)
+    source = open_source(config.source, stop)
     audit.try_record("source-opened", source=config.source.device)
     audit.try_record("service-started", service=SERVICE)
     notifier.ready("judging")
     loop = Loop(settings, config, judge, source, audit, notifier, clock)
     while not stop:
         loop.round(stop)
-        notifier.alive()
+        notifier.alive(loop.status)
     notifier.stopping()
     loop.finish()
 
@@ -113,7 +113,11 @@ class Loop:
         self._counts.told.discard("source")
         self._watch_deadline(verdict)
         self._deliver(verdict, stop)
-        self._notifier.status(f"judged {self._counts.judged}, dropped {self._counts.dropped}")
+
+    @property
+    def status(self) -> str:
+        """One line for people."""
+        return f"judged {self._counts.judged}, dropped {self._counts.dropped}"
 
     def finish(self) -> None:
         """Say what was dropped, and close."""
@@ -136,7 +140,7 @@ class Loop:
                 if stop:
                     self._counts.dropped += 1
                     return
-                self._notifier.alive()
+                self._notifier.alive(self.status)
                 stop.wait(RETRY_S)
         self._counts.told.discard("uplink")
         if isinstance(answer, Refused):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+from pathlib import Path
 from typing import Protocol
 
 from appliance.core.errors import EdgesealError
@@ -12,10 +13,14 @@ from appliance.formats.frame import Frame, FrameDecoder
 
 READ_BYTES = 256 << 10
 PAUSE_S = 0.5
+ATTEMPTS = 120  # a minute
 
 
 class Waiter(Protocol):
-    """Sleeps, but not beyond the service's stop."""
+    """Sleeps, but not beyond the service's stop; then its descriptor is readable."""
+
+    def fileno(self) -> int:
+        """For poll."""
 
     def wait(self, seconds: float) -> None:
         """Sleep up to `seconds`."""
@@ -38,7 +43,7 @@ class PortSource:
         frame = self._decoder.take()
         if frame is not None:
             return frame
-        if self._readable(timeout_s):
+        if self._readable(waiter, timeout_s):
             data = self._read()
             if not data:
                 waiter.wait(min(PAUSE_S, timeout_s))
@@ -61,10 +66,11 @@ class PortSource:
             raise EdgesealError(f"cannot open the frame source {self._source.device}: {error.strerror}") from error
         self._decoder = FrameDecoder(max_pixels=self._source.width * self._source.height)
 
-    def _readable(self, timeout_s: float) -> bool:
+    def _readable(self, waiter: Waiter, timeout_s: float) -> bool:
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN)
-        return bool(poll.poll(timeout_s * 1000))
+        poll.register(waiter.fileno(), select.POLLIN)
+        return any(descriptor == self._descriptor for descriptor, _ in poll.poll(timeout_s * 1000))
 
     def _read(self) -> bytes:
         try:
@@ -73,11 +79,15 @@ class PortSource:
             return b""
 
 
-def open_source(source: FrameSource) -> PortSource:
-    """Raises EdgesealError."""
+def open_source(source: FrameSource, waiter: Waiter, *, attempts: int = ATTEMPTS) -> PortSource:
+    """Wait for the device to appear (udev makes it), and open it. Raises EdgesealError."""
     if source.kind == "v4l2":
         raise EdgesealError(
             f"the frame source {source.device} is a camera, and this version cannot read cameras yet",
             hint="use a source of kind virtio, or an image with the camera service",
         )
+    for _ in range(attempts):
+        if Path(source.device).exists():
+            break
+        waiter.wait(PAUSE_S)
     return PortSource(source)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
+
+ALIVE_EVERY_S = 5.0  # far below any WatchdogSec=
 
 
 class Notifier:
@@ -12,6 +15,7 @@ class Notifier:
 
     def __init__(self, address: str | None) -> None:
         """address: the value of NOTIFY_SOCKET; None for nobody."""
+        self._next = 0.0
         self._address = None if address is None else address.replace("@", "\0", 1)
         self._socket = None if address is None else socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
@@ -24,13 +28,12 @@ class Notifier:
         """The service can be used."""
         self._send(f"READY=1\nSTATUS={status}")
 
-    def status(self, status: str) -> None:
-        """One line for `systemctl status`."""
-        self._send(f"STATUS={status}")
-
-    def alive(self) -> None:
-        """Feed the watchdog."""
-        self._send("WATCHDOG=1")
+    def alive(self, status: str) -> None:
+        """Feed the watchdog. status: one line for `systemctl status`. It may be called often: few are sent."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + ALIVE_EVERY_S
+            self._send(f"WATCHDOG=1\nSTATUS={status}")
 
     def stopping(self) -> None:
         """The service is going down on purpose."""

@@ -36,11 +36,16 @@ ENROL_TIMEOUT_S = 900  # the TPM and the key derivation of an emulated machine
 
 @dataclass(frozen=True)
 class Settings:
-    """Where things are; a test has its own. enrol: makes a recovery key and returns it; the only one in the volume."""
+    """Where things are; a test has its own.
+
+    mark: a file in the volume itself that says the escrow was made; the unit looks at it.
+    enrol: makes a recovery key and returns it; afterwards it is the only one of the volume.
+    """
 
     volume: Path = Path("/dev/disk/by-partlabel/data")
     esp: Path = Path("/efi")
     public_key: Path = Path(RECOVERY_PUBLIC_KEY)
+    mark: Path = Path("/var/lib/edgeseal-recovery/escrowed")
     audit_socket: str = AUDIT_SOCKET
     enrol: Callable[[Path], bytes] | None = None
 
@@ -53,6 +58,7 @@ def serve(settings: Settings = Settings()) -> None:
         return
     directory = settings.esp / ESCROW_DIRECTORY
     if _is_escrowed(directory, volume):
+        write_durable(settings.mark, f"{volume}\n".encode())
         say(f"<6>the recovery key of {volume} is escrowed")
         return
     audit = AuditClient(settings.audit_socket)
@@ -62,6 +68,7 @@ def serve(settings: Settings = Settings()) -> None:
     except EdgesealError as error:
         audit.try_record("recovery-key-failed", "failure", reason=str(error)[:1024])
         raise
+    write_durable(settings.mark, f"{volume}\n".encode())
     audit.try_record("recovery-key-escrowed", volume=volume, key_sha256=key.sha256)
     say(f"<6>the recovery key of {volume} is escrowed for key {key.sha256}")
 

@@ -51,7 +51,7 @@ def serve(settings: Settings = Settings()) -> None:
     uplink.started()
     while not stop:
         uplink.round(ROUND_S)
-        notifier.alive()
+        notifier.alive(uplink.status)
     notifier.stopping()
     uplink.stop()
 
@@ -120,6 +120,12 @@ class Uplink:
             raise EdgesealError("the transport has died")
         self._fill_window()
         self._tell(answers, lost)
+
+    @property
+    def status(self) -> str:
+        """One line for people."""
+        state = "connected" if self._desk.connected else "no broker"
+        return f"{state}, {self._outbox.rows} spooled, {self._desk.acknowledged} acknowledged"
 
     def stop(self) -> None:
         """Finish what was handed in, hang up, close."""

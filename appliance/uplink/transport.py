@@ -24,6 +24,7 @@ from paho.mqtt.properties import Properties
 
 CONNECT_TIMEOUT_S = 30.0
 STEP_S = 1.0
+STOP_TIMEOUT_S = 5.0
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 MQTT_RECEIVE_MAXIMUM = 65_535  # what a broker means that names none
@@ -124,10 +125,10 @@ class Transport:
         self._wake()
 
     def stop(self) -> None:
-        """Disconnect and end the thread."""
+        """Disconnect and end the thread, or leave it behind when it is busy connecting."""
         self._stopping.set()
         self._wake()
-        self._thread.join(CONNECT_TIMEOUT_S + 5)
+        self._thread.join(STOP_TIMEOUT_S)
 
     def _wake(self) -> None:
         try:

@@ -110,9 +110,9 @@ def make_initrd(profile: Profile, lock: Lock, pool: Pool, tools: Sandbox) -> Pat
     )
 
     def make(target: Path) -> None:
-        kernel, version = layers.kernel_tree(lock, pool, tools)
+        _, version = layers.kernel_tree(lock, pool)
         plan = _plan(base, manager)
-        plan |= layers.module_plan(kernel, version, wanted, where="hardware.initrd_modules")
+        plan |= layers.module_plan(lock, pool, tools, wanted, where="hardware.initrd_modules")
         index = _module_index(plan, version, tools, target.parent)
         archive = cpio.write_cpio(plan | index, epoch=lock.epoch)
         # threads: any number gives the same bytes, because the job size is fixed by the level

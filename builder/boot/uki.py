@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pefile
-
 from builder.host.sandbox import Sandbox
 from builder.rootfs.entries import File
 from builder.signing.authenticode import sign_pe
-from builder.signing.pcrpolicy import measure_uki, pcr_signature
+from builder.signing.pcrpolicy import PHASE_DATA, measure_uki, pcr_signature
+from builder.signing.pe import pe_sections
 from builder.signing.signer import Signer
 
-UNLOCK_PHASE = "enter-initrd:leave-initrd"
 STUB_NAME = {"x86_64": "linuxx64.efi.stub", "arm64": "linuxaa64.efi.stub"}
 LOADER_NAME = {"x86_64": "systemd-bootx64.efi", "arm64": "systemd-bootaa64.efi"}
 FALLBACK_NAME = {"x86_64": "BOOTX64.EFI", "arm64": "BOOTAA64.EFI"}
@@ -36,6 +34,7 @@ class UkiParts:
     stub: Path
     command_line: str
     os_release: File
+    epoch: int
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class SignedUki:
 def build_uki(parts: UkiParts, tools: Sandbox, *, pcr: Signer, pcr_public_pem: bytes) -> UnsignedUki:
     """Assemble twice: once to measure what the firmware will measure, once with the signature over it."""
     measured = _ukify(parts, tools, pcr_public_pem=pcr_public_pem, signature=None)
-    values = measure_uki(uki_sections(measured), (UNLOCK_PHASE,))
+    values = measure_uki(pe_sections(measured), (PHASE_DATA,))
     signature = pcr_signature(values, pcr)
     return UnsignedUki(_ukify(parts, tools, pcr_public_pem=pcr_public_pem, signature=signature))
 
@@ -64,15 +63,6 @@ def build_uki(parts: UkiParts, tools: Sandbox, *, pcr: Signer, pcr_public_pem: b
 def sign_uki(uki: UnsignedUki, signer: Signer, *, command_line: str) -> SignedUki:
     """Authenticode over the whole file."""
     return SignedUki(sign_pe(uki.data, signer), command_line)
-
-
-def uki_sections(data: bytes) -> dict[str, bytes]:
-    """Section name → its contents at their true size."""
-    image = pefile.PE(data=data, fast_load=True)
-    return {
-        section.Name.rstrip(b"\0").decode(): section.get_data()[: section.Misc_VirtualSize]
-        for section in image.sections
-    }
 
 
 def _ukify(parts: UkiParts, tools: Sandbox, *, pcr_public_pem: bytes, signature: bytes | None) -> bytes:
@@ -102,5 +92,6 @@ def _ukify(parts: UkiParts, tools: Sandbox, *, pcr_public_pem: bytes, signature:
             reason="assemble the unified kernel image",
             writable=[directory],
             binds={parts.kernel: None, parts.initrd: None, parts.stub: None},
+            environment={"SOURCE_DATE_EPOCH": str(parts.epoch)},
         )
         return (directory / "uki.efi").read_bytes()

@@ -6,21 +6,16 @@ data too. A traceback means a bug of ours, never a user's mistake.
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import errno
-import importlib
 import json
 import os
-import pkgutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
-from typing import Any, NoReturn
+from typing import Any
 
-import builder.cli
-from appliance.core.errors import EdgesealError, InputError, Place
-from builder.cli.command import Command
+from appliance.core.errors import EdgesealError, Place
+from builder.cli.parse import asked_overview, choose, commands_for, parser_of
 from builder.profile.problem import Problem, ProfileError
 
 _INTERRUPTED = 130
@@ -53,88 +48,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EdgesealError.exit_code
 
 
-def discover_commands() -> tuple[Command, ...]:
-    """The COMMANDS of every module in builder/cli/, sorted by path."""
-    found: list[Command] = []
-    for module in sorted(pkgutil.iter_modules(builder.cli.__path__), key=lambda module: module.name):
-        if module.name not in ("main", "command"):
-            found.extend(getattr(importlib.import_module(f"builder.cli.{module.name}"), "COMMANDS", ()))
-    return tuple(sorted(found, key=lambda command: command.path))
-
-
-def build_parser(commands: Iterable[Command]) -> argparse.ArgumentParser:
-    """One parser for all verbs; what it refuses becomes an InputError."""
-    root = _Parser(prog="edgeseal", description="One hardware profile in, a signed and reproducible OS image out.")
-    root.add_argument("--version", action="version", version=f"edgeseal {version()}")
-    groups: dict[tuple[str, ...], Any] = {(): root.add_subparsers(title="commands", metavar="COMMAND")}
-    by_group: dict[str, list[str]] = {}
-    listed = list(commands)
-    for command in listed:
-        if len(command.path) > 1:
-            by_group.setdefault(command.path[0], []).append(command.path[-1])
-    for command in listed:
-        holder = command.path[:-1]
-        if holder and holder not in groups:
-            verbs = ", ".join(by_group[holder[0]])
-            group = groups[()].add_parser(holder[0], help=verbs, description=f"edgeseal {holder[0]}: {verbs}")
-            groups[holder] = group.add_subparsers(title="commands", metavar="COMMAND")
-        parser = groups[holder].add_parser(command.path[-1], help=command.help, description=command.help)
-        parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
-        command.arguments(parser)
-        parser.set_defaults(command=command)
-    return root
-
-
 def version() -> str:
     """The installed version."""
     return metadata.version("edgeseal")
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse that raises instead of printing and exiting."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(allow_abbrev=False, **options)
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(message, hint=f"see `{self.prog} --help`")
-
-
 def _run(words: list[str]) -> int:
-    commands = discover_commands()
-    _refuse_unknown_command(words, {command.path for command in commands})
-    arguments = build_parser(commands).parse_args(words)
-    command: Command = arguments.command
+    if words == ["--version"]:
+        print(f"edgeseal {version()}")
+        return 0
+    commands = commands_for(words)
+    if (help_text := asked_overview(words, commands)) is not None:
+        print(help_text)
+        return 0
+    command, rest = choose(words, commands)
+    arguments = parser_of(command, commands).parse_args(rest)
     result = command.execute(arguments)
     text = json.dumps(result, indent=2, ensure_ascii=False) if arguments.json else command.render(result)
     if text:
         print(text, flush=True)
     return command.exit_code(result)
-
-
-def _refuse_unknown_command(words: Sequence[str], paths: set[tuple[str, ...]]) -> None:
-    """argparse would list every verb; name the nearest one instead. --help and --version pass."""
-    typed: tuple[str, ...] = ()
-    for word in words:
-        if word.startswith("-"):
-            break
-        if typed in paths:
-            return
-        known = sorted({path[len(typed)] for path in paths if path[: len(typed)] == typed})
-        if word not in known:
-            raise _unknown_command((*typed, word), known)
-        typed = (*typed, word)
-    if typed not in paths and not {"-h", "--help", "--version"} & set(words):
-        known = sorted({path[len(typed)] for path in paths if path[: len(typed)] == typed})
-        called = " ".join(("edgeseal", *typed))
-        raise InputError(f"{called}: no command given", hint=f"one of: {', '.join(known)}; see `{called} --help`")
-
-
-def _unknown_command(typed: tuple[str, ...], known: list[str]) -> InputError:
-    near = difflib.get_close_matches(typed[-1], known, n=1)
-    holder = " ".join(("edgeseal", *typed[:-1]))
-    hint = f"did you mean `{holder} {near[0]}`?" if near else f"one of: {', '.join(known)}; see `{holder} --help`"
-    return InputError(f"there is no command `edgeseal {' '.join(typed)}`", hint=hint)
 
 
 def _environment_error(fault: OSError) -> EdgesealError:

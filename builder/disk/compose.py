@@ -67,6 +67,7 @@ def compose(
             reason="write the disk image",
             writable=[directory],
             binds={image.data: None, image.hashes: None},
+            environment={"SOURCE_DATE_EPOCH": str(epoch)},
         )
         disk.replace(target)
 

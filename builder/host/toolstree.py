@@ -9,10 +9,11 @@ from builder.archive import debian
 from builder.archive.fetch import fetch
 from builder.archive.pool import Pool
 from builder.archive.stepcache import cached_directory, code_digest, key_of
-from builder.host.paths import cache_directory, source_root
+from builder.host.paths import cache_directory
 from builder.host.progress import step
 from builder.host.sandbox import Sandbox
 from builder.lock.codec import decode_lock, encode_lock
+from builder.lock.store import lock_path
 from builder.lock.types import Lock
 
 _UNWANTED = ("usr/share/doc/", "usr/share/man/", "usr/share/locale/", "usr/share/info/", "usr/share/lintian/")
@@ -21,11 +22,6 @@ _UNWANTED = ("usr/share/doc/", "usr/share/man/", "usr/share/locale/", "usr/share
 def default_pool() -> Pool:
     """The pool of this user."""
     return Pool(cache_directory() / "pool")
-
-
-def lock_path(name: str) -> Path:
-    """Where the lock of a profile or a tree is committed."""
-    return source_root() / "profiles" / "locks" / f"{name}.lock.json"
 
 
 def tools_tree(*, offline: bool = False) -> Sandbox:

@@ -69,8 +69,8 @@ def seal(profile: Profile, root: RootTree, tools: Sandbox, *, epoch: int) -> Ver
         "--quiet",
     ]
     salt = product_salt(profile.product)
-    key = key_of(root.digest, repr(options), salt, tools.root.name, Path(__file__).read_bytes())
-    directory = cached_directory("seal", key, lambda target: _make(target, root.path, options, salt, profile, tools))
+    key = key_of(root.inputs, repr(options), salt, tools.root.name, Path(__file__).read_bytes())
+    directory = cached_directory("seal", key, lambda target: _make(target, root.path, options, salt, profile, tools, epoch=epoch))
     image = VerityImage(
         data=directory / "root.erofs",
         hashes=directory / "root.verity",
@@ -83,10 +83,16 @@ def seal(profile: Profile, root: RootTree, tools: Sandbox, *, epoch: int) -> Ver
     return image
 
 
-def _make(target: Path, root: Path, options: list[str], salt: str, profile: Profile, tools: Sandbox) -> None:
+def _make(
+    target: Path, root: Path, options: list[str], salt: str, profile: Profile, tools: Sandbox, *, epoch: int
+) -> None:
     data, hashes = target / "root.erofs", target / "root.verity"
     tools.run(
-        ["mkfs.erofs", *options, data, root], reason="make the root image", writable=[target], binds={root: None}
+        ["mkfs.erofs", *options, data, root],
+        reason="make the root image",
+        writable=[target],
+        binds={root: None},
+        environment={"SOURCE_DATE_EPOCH": str(epoch)},  # mkfs.erofs takes it before -T
     )
     said = tools.run(
         [

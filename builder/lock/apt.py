@@ -59,9 +59,9 @@ class PrivateApt:
         mirrors = machine_mirrors()
         self.mirrors = mirrors
         lines = [
-            f"deb [signed-by={KEYRING}] {mirrors.main} {suite} main",
-            f"deb [signed-by={KEYRING}] {mirrors.main} {suite}-updates main",
-            f"deb [signed-by={KEYRING}] {mirrors.security} {suite}-security main",
+            f"deb [signed-by={KEYRING}] {mirrors.main} {suite} main non-free-firmware",
+            f"deb [signed-by={KEYRING}] {mirrors.main} {suite}-updates main non-free-firmware",
+            f"deb [signed-by={KEYRING}] {mirrors.security} {suite}-security main non-free-firmware",
         ]
         (directory / "etc/sources.list").write_text("\n".join(lines) + "\n")
         (directory / "status").write_text("\n".join(self._installed(name) for name in sorted(kept_out)))

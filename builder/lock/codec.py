@@ -28,7 +28,7 @@ def decode_lock(data: bytes, *, file: str) -> Lock:
     hint = "locks are written by `edgeseal lock PROFILE`, never by hand"
     try:
         lock = msgspec.json.decode(data, type=Lock)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DecodeError(f"not a lock: {error}", place=Place(file), hint=hint) from error
     if encode_lock(lock) != data:
         raise DecodeError("not in canonical form", place=Place(file), hint=hint)

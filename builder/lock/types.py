@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from appliance.formats.device import FrozenStruct, Identifier, Sha256Hex
+from appliance.formats.device import FrozenStruct, ProfileName, Sha256Hex
 
 DebianArchitecture = Literal["amd64", "arm64", "all"]
 PoolPath = Annotated[str, msgspec.Meta(pattern=r"^pool/[A-Za-z0-9+._~/%-]+\.deb$")]
@@ -51,7 +51,7 @@ class Lock(FrozenStruct, frozen=True, kw_only=True):
     """
 
     schema: Literal[1] = 1
-    name: Identifier
+    name: ProfileName
     architecture: Literal["x86_64", "arm64"]
     distribution: Literal["debian/trixie"]
     request: Sha256Hex

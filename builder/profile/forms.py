@@ -36,7 +36,7 @@ FORMS: dict[str, Form] = {
     _pattern(device.Identifier): Form("lower-case letters, digits and dashes, beginning with a letter", "label-check"),
     _pattern(device.Topic): Form("an MQTT topic: letters, digits, `_` and `-`, `/` between levels", "plant/line-3"),
     _pattern(_DEVICE_NODE): Form("a path below /dev", "/dev/video0"),
-    _pattern(types.ProfileName): Form("lower-case letters, digits, `-` and `_`, beginning with a letter", "line-3"),
+    _pattern(device.ProfileName): Form("lower-case letters, digits, `-` and `_`, beginning with a letter", "line-3"),
     _pattern(types.ModuleName): Form("a kernel module's name without suffix", "nft_ct"),
     _pattern(types.PackageName): Form("a Debian package's name without version", "firmware-realtek"),
     _pattern(types.WheelPin): Form("NAME==VERSION", "numpy==2.4.6"),

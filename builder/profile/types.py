@@ -17,6 +17,7 @@ from appliance.formats.device import (
     HealthConfig,
     Identifier,
     InferenceConfig,
+    ProfileName,
     UplinkConfig,
 )
 
@@ -24,8 +25,6 @@ Architecture = Literal["x86_64", "arm64"]
 HardwareClass = Literal["industrial-pc", "npu-gateway", "smart-camera", "virtual-x86_64", "virtual-arm64"]
 MIB = 1 << 20
 
-# Like Identifier, and `_`, for `x86_64`.
-ProfileName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 ModuleName = Annotated[
     str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="kernel module, no suffix")
 ]

@@ -28,7 +28,9 @@ _XATTR_PREFIXES = {
     4: "trusted.",
     6: "security.",
 }
+_TYPES = (stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK)
 _MAXIMUM_PATHS = 1_000_000
+_MAXIMUM_DEPTH = 100
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,10 @@ class ErofsImage:
     def _walk(self, path: str, nid: int, above: set[int], seen: list[int]) -> Iterator[Node]:
         for name, child in sorted(self._entries(nid)):
             seen[0] += 1
-            if seen[0] > _MAXIMUM_PATHS or child in above:
+            if child in above:
                 raise DecodeError("a directory contains itself", place=self.place)
+            if seen[0] > _MAXIMUM_PATHS or len(above) > _MAXIMUM_DEPTH:
+                raise DecodeError("too many paths, or too deep", place=self.place)
             node = self._node(f"{path.rstrip('/')}/{name}", child)
             yield node
             if stat.S_ISDIR(node.mode):
@@ -131,6 +135,8 @@ class ErofsImage:
 
     def _node(self, path: str, nid: int) -> Node:
         inode = self._inode(nid)
+        if stat.S_IFMT(inode.mode) not in _TYPES:
+            raise DecodeError(f"{path} has no known file type", place=self.place)
         target = device = None
         if stat.S_ISLNK(inode.mode):
             target = self._data_of(inode).decode("utf-8", "surrogateescape")

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from email.parser import HeaderParser
-from pathlib import Path
 
 from debian.deb822 import Deb822, PkgRelation
 
@@ -58,16 +57,6 @@ def package_facts(control: bytes, copyright_text: str | None) -> PackageFacts:
         depends=tuple(dict.fromkeys(depends)),
         provides=tuple(sorted({name for group in _relations(fields.get("Provides", "")) for name in group})),
     )
-
-
-def copyright_text(tree: Path, package: str) -> str | None:
-    """usr/share/doc/PACKAGE/copyright below an unpacked tree, through links inside of the tree only."""
-    try:
-        path = (tree / "usr/share/doc" / package / "copyright").resolve(strict=True)
-        path.relative_to(tree.resolve())
-    except (OSError, ValueError):
-        return None
-    return path.read_text(errors="replace")
 
 
 def wheel_facts(metadata: bytes, *, installed: bool) -> WheelFacts:

@@ -93,7 +93,8 @@ def wheel_licence(*, expression: str | None, text: str | None, classifiers: Iter
 
 def join_expressions(expressions: Iterable[str]) -> str | None:
     """All of them hold: joined by AND, each once, sorted. None when there are none."""
-    unique = sorted(set(expressions))
+    parts = {part for item in expressions for part in (item.split(" AND ") if "(" not in item else [item])}
+    unique = sorted(part for part in parts if part)
     if not unique:
         return None
     if len(unique) == 1:

@@ -57,7 +57,7 @@ class Manifest(FrozenStruct, frozen=True, kw_only=True):
 
     version: the profile's, strictly increasing per product. builder_version: of edgeseal itself.
     development: signed with development keys; such an image is never a release.
-    keys: role -> SHA-256 over the DER certificate, or over the DER public key where a role has no certificate.
+    keys: role -> SHA-256 over the DER SubjectPublicKeyInfo of the key.
     lock_digest, profile_digest: SHA-256 of the bytes of the two files.
     epoch: Unix seconds; every time stamp in every artefact.
     command_line: exactly what the UKI's .cmdline section says, without the final newline.

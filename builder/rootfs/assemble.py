@@ -11,8 +11,10 @@ from builder.archive.stepcache import cached_directory, code_digest, key_of
 from builder.host.paths import source_root
 from builder.host.sandbox import Sandbox
 from builder.lock.types import Lock
+from appliance.formats.model_card import encode_model_card
 from builder.model.card import Model
 from builder.profile.types import Profile
+from builder.review.listing import directory_listing, tree_digest
 from builder.rootfs import entries, files, layers, pycompile, tree
 from builder.rootfs.entries import File, RootPlan
 from builder.rootfs.files import Sealed
@@ -20,11 +22,16 @@ from builder.rootfs.files import Sealed
 
 @dataclass(frozen=True)
 class RootTree:
-    """A finished root. path: the directory; kernel_version: of its modules; digest: over every path, mode and byte."""
+    """A finished root.
+
+    path: the directory. kernel_version: of its modules. inputs: hash over all that went in. tree_digest: SHA-256 over
+    its listing (docs/specs/manifest.md).
+    """
 
     path: Path
     kernel_version: str
-    digest: str
+    inputs: str
+    tree_digest: str
 
 
 def appliance_plan(*, test_agent: bool) -> RootPlan:
@@ -42,7 +49,7 @@ def model_plan(models: tuple[Model, ...]) -> RootPlan:
     plan: RootPlan = {}
     for model in models:
         plan[f"usr/lib/edgeseal/models/{model.name}/model.onnx"] = File(content=model.onnx)
-        plan[f"usr/lib/edgeseal/models/{model.name}/model.json"] = File(content=model.card_bytes)
+        plan[f"usr/lib/edgeseal/models/{model.name}/model.json"] = File(content=encode_model_card(model.card))
     return plan
 
 
@@ -59,7 +66,10 @@ def assemble(
     )
     key = key_of(base.name, layers.plan_digest(top), code_digest([entries, tree, pycompile]))
 
-    def make(target: Path) -> None:
+    def make(directory: Path) -> None:
+        target = directory / "root"
+        target.mkdir(mode=0o755)
+        target.chmod(0o755)
         tree.write_tree(tree.scan(base), target)
         for path in top:
             (target / path).unlink(missing_ok=True)
@@ -70,5 +80,12 @@ def assemble(
             (target / "etc" / name).chmod(0o400)
         (target / "root").chmod(0o700)
         layers.compile_python(target, [path for path in sorted(top) if path.endswith(".py")], tools)
+        (directory / "tree.digest").write_text(tree_digest(directory_listing(target)))
 
-    return RootTree(path=cached_directory("root", key, make), kernel_version=version, digest=key)
+    made = cached_directory("root", key, make)
+    return RootTree(
+        path=made / "root",
+        kernel_version=version,
+        inputs=key,
+        tree_digest=(made / "tree.digest").read_text(),
+    )

@@ -52,6 +52,30 @@ def _dlopen_names(section: NoteSection, optional: tuple[str, ...]) -> Iterable[s
                 yield names[0]
 
 
+def missing_libraries(directory: Path) -> dict[str, tuple[str, ...]]:
+    """Path → libraries that an ELF file below `directory` needs and that stand nowhere below it. Empty when all is there.
+
+    Only DT_NEEDED counts here: what a program opens at run time it can do without.
+    """
+    files = [path for path in directory.rglob("*") if path.is_file() and not path.is_symlink()]
+    names = {path.name for path in directory.rglob("*")}
+    lacking = {}
+    for path in sorted(files):
+        if path.suffix in (".py", ".pyc", ".xz") or not is_elf(path):
+            continue
+        absent = tuple(name for name in _dt_needed(path) if name not in names)
+        if absent:
+            lacking[str(path.relative_to(directory))] = absent
+    return lacking
+
+
+def _dt_needed(path: Path) -> Iterable[str]:
+    with path.open("rb") as stream:
+        section = ELFFile(stream).get_section_by_name(".dynamic")
+        if isinstance(section, DynamicSection):
+            yield from sorted(tag.needed for tag in section.iter_tags("DT_NEEDED"))
+
+
 def closure(start: Iterable[str], find: Callable[[str], Path | None], open_path: Callable[[str], Path]) -> set[str]:
     """All library names reachable from the files `start`.
 

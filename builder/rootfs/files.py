@@ -42,6 +42,8 @@ def skeleton() -> RootPlan:
     """Directories and links of an empty root."""
     plan: RootPlan = {name: Directory() for name in MOUNT_POINTS}
     plan["root"] = Directory(mode=0o700)
+    del plan["var"]
+    plan["var/tmp"] = Directory(mode=0o700)  # sandboxes of units that start before /var is mounted cover it
     plan |= {name: Symlink(f"usr/{name}") for name in ("bin", "lib", "lib64", "sbin")}
     plan["etc/os-release"] = Symlink("../usr/lib/os-release")
     plan["etc/mtab"] = Symlink("../proc/self/mounts")
@@ -94,6 +96,7 @@ def manager_settings(profile: Profile, *, initrd: bool) -> File:
         *([] if initrd else ["CapabilityBoundingSet=~CAP_MAC_ADMIN"]),
         "CrashAction=reboot",
         "CtrlAltDelBurstAction=none",
+        "DefaultEnvironment=CRYPTOGRAPHY_OPENSSL_NO_LEGACY=1 ORT_DISABLE_TELEMETRY=1",
         "DefaultLimitCORE=0",
         f"DefaultTimeoutStartSec={profile.timeout_s}",
         f"DefaultDeviceTimeoutSec={profile.timeout_s}",

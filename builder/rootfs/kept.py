@@ -147,13 +147,13 @@ _DROPPED_PREFIXES = (
 )
 _DROPPED = re.compile(
     r"/gconv/|/libdb-|/libreadline|/libhistory|/libss\.|/libtss2-tcti-(cmd|mssim|swtpm|pcap)|/libmvec|/libnsl|/libnss_(hesiod|compat)"
-    r"|/security/|/libpamc|/libpam_misc|/libform|/libmenu|/libpanel|/libncurses|/libtinfo|\.a$|\.h$|\.pyc$|/__pycache__/"
+    r"|/security/|/libpamc|/libpam_misc|/libform|/libmenu|/libpanel|\.a$|\.h$|\.pyc$|/__pycache__/"
     r"|/lib-dynload/(_test|_ctypes_test|_xx|xx|_dbm|_gdbm|_curses|readline|_tkinter|nis|ossaudiodev)"
-    r"|/x86_64-linux-gnu/libthread_db|/libBrokenLocale|/libpcprofile|/libmemusage|/libedit\.|/libbsd\.|/libmd\."
+    r"|/x86_64-linux-gnu/libthread_db|/libBrokenLocale|/libpcprofile|/libmemusage"
 )
 _WHEEL_DROPPED = re.compile(
     r"(^|/)tests?/|(^|/)testing/|\.pyi$|\.h$|\.a$|\.lib$|\.pxd$|\.pyx$|\.c$|\.f$|\.f90$"
-    r"|^numpy/(f2py|distutils|doc|_pyinstaller|typing|ma/tests)/|^numpy/_core/(include|lib)/"
+    r"|^numpy/(f2py|distutils|doc|_pyinstaller)/|^numpy/_core/(include|lib)/"
     r"|^onnxruntime/(transformers|tools|quantization|datasets|backend)/|_test[s]?\.cpython|_rational_tests"
     r"|^paho/mqtt/.*\.typed$|\.dist-info/(licenses|RECORD|INSTALLER|REQUESTED|direct_url|top_level|entry_points)"
 )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from appliance.core.errors import InputError
+from appliance.core.errors import EdgesealError, InputError
 from builder.archive import debian
 from builder.archive.pool import Pool
 from builder.archive.stepcache import cached_directory, code_digest, key_of
@@ -14,8 +15,8 @@ from builder.host.sandbox import Sandbox
 from builder.lock.codec import encode_lock
 from builder.lock.types import Lock, LockedPackage, LockedWheel
 from builder.profile.types import Profile
-from builder.rootfs import entries, files, kept, modules, pycompile, tree
-from builder.rootfs.entries import Directory, File, RootPlan
+from builder.rootfs import elf, entries, files, kept, modules, pycompile, tree
+from builder.rootfs.entries import Directory, File, RootPlan, Symlink
 
 SITE = "usr/lib/python3/dist-packages"
 _COMMON_MODULES = (
@@ -66,24 +67,39 @@ def find_package(lock: Lock, prefix: str) -> LockedPackage:
     return found[0]
 
 
-def kernel_tree(lock: Lock, pool: Pool, tools: Sandbox) -> tuple[Path, str]:
-    """The unpacked kernel package with depmod's indexes of all its modules, and the kernel's version."""
+def kernel_tree(lock: Lock, pool: Pool) -> tuple[Path, str]:
+    """The unpacked kernel package, and the kernel's version."""
     package = find_package(lock, "linux-image-6")
-    version = package.name.removeprefix("linux-image-")
+    return package_tree(package, pool), package.name.removeprefix("linux-image-")
+
+
+def kernel_index(lock: Lock, pool: Pool, tools: Sandbox) -> modules.ModuleIndex:
+    """What depmod says of all modules of the kernel package."""
+    kernel, version = kernel_tree(lock, pool)
+    modules_directory = Path("usr/lib/modules") / version
 
     def make(target: Path) -> None:
-        deb = pool.open_verified(package.sha256, what=f"{package.name} {package.version}")
-        debian.unpack_deb(deb, target)
-        (target / "lib").symlink_to("usr/lib")
-        tools.run(["depmod", "-b", target, version], reason="index the kernel's modules", writable=[target])
+        output = target / "lib/modules" / version
+        output.mkdir(parents=True)
+        tools.run(
+            ["depmod", "-b", "/kernel", "-o", target, version],
+            reason="index the kernel's modules",
+            writable=[target],
+            binds={kernel / "usr/lib": "/kernel/lib"},
+        )
+        for name in ("modules.dep", "modules.softdep", "modules.alias"):
+            (output / name).replace(target / name)
+        shutil.copyfile(kernel / modules_directory / "modules.builtin", target / "modules.builtin")
+        shutil.rmtree(target / "lib")
 
-    return cached_directory("kernel", key_of(package.sha256, code_digest([debian])), make), version
+    return modules.read_index(cached_directory("kernel-index", key_of(kernel.name, tools.root.name), make))
 
 
-def module_plan(kernel: Path, version: str, names: Iterable[str], *, where: str) -> RootPlan:
+def module_plan(lock: Lock, pool: Pool, tools: Sandbox, names: Iterable[str], *, where: str) -> RootPlan:
     """The files of the chosen modules, and what depmod needs to index them again."""
+    kernel, version = kernel_tree(lock, pool)
     directory = kernel / "usr/lib/modules" / version
-    index = modules.read_index(directory)
+    index = kernel_index(lock, pool, tools)
     base = f"usr/lib/modules/{version}"
     plan: RootPlan = {
         f"{base}/{name}": File(source=directory / name)
@@ -101,7 +117,9 @@ def unit_plan(*, test_agent: bool) -> RootPlan:
     for file in sorted((source_root() / "appliance/units").iterdir()):
         if "agent" in file.name and not test_agent:
             continue
-        if file.suffix in targets:
+        if file.suffix == ".rules":
+            plan[f"usr/lib/udev/rules.d/{file.name}"] = File(source=file)
+        elif file.suffix in targets:
             plan[f"usr/lib/systemd/{targets[file.suffix]}/{file.name}"] = File(source=file)
         elif file.name.endswith((".sysusers", ".tmpfiles")):
             kind = file.suffix[1:]
@@ -116,7 +134,7 @@ def base_layer(profile: Profile, lock: Lock, pool: Pool, tools: Sandbox) -> Path
     firmware = tuple(sorted(profile.hardware.firmware))
     key = key_of(
         encode_lock(lock),
-        code_digest([debian, entries, files, kept, modules, pycompile, tree]),
+        code_digest([debian, elf, entries, files, kept, modules, pycompile, tree]),
         str(tools.root.name),
         repr((wanted, firmware)),
         plan_digest(own),
@@ -125,16 +143,28 @@ def base_layer(profile: Profile, lock: Lock, pool: Pool, tools: Sandbox) -> Path
 
     def make(target: Path) -> None:
         plan = _package_plan(lock, pool, firmware) | _wheel_plan(profile, lock, pool)
-        kernel, version = kernel_tree(lock, pool, tools)
-        plan |= module_plan(kernel, version, wanted, where="hardware.modules")
+        _, version = kernel_tree(lock, pool)
+        plan |= module_plan(lock, pool, tools, wanted, where="hardware.modules")
         tree.write_tree(plan | own, target)
         _finish(target, version, tools)
+        _check_libraries(target)
 
     return cached_directory("base", key, make)
 
 
+def _check_libraries(target: Path) -> None:
+    for path, names in elf.missing_libraries(target).items():
+        raise EdgesealError(
+            f"/{path} needs {', '.join(names)}, which is not in the image",
+            hint="the package that has it is missing from the lock, or builder/rootfs/kept.py drops it",
+        )
+
+
 def _package_plan(lock: Lock, pool: Pool, firmware: tuple[str, ...]) -> RootPlan:
-    plan: RootPlan = {}
+    plan: RootPlan = {
+        "usr/lib/edgeseal/dpkg-status": _dpkg_status(lock, pool),
+        "var/lib/dpkg/status": Symlink("../../../usr/lib/edgeseal/dpkg-status"),  # where scanners of images look
+    }
     for package in lock.packages:
         if package.name.startswith("linux-image-"):
             continue
@@ -146,6 +176,16 @@ def _package_plan(lock: Lock, pool: Pool, firmware: tuple[str, ...]) -> RootPlan
             elif not isinstance(entry, Directory) and kept.keep_of_package(path):
                 plan[path] = entry
     return plan
+
+
+def _dpkg_status(lock: Lock, pool: Pool) -> File:
+    """dpkg's list of what is installed, for scanners; there is no dpkg to change it."""
+    stanzas = []
+    for package in lock.packages:
+        control = debian.control_files(pool.open_verified(package.sha256, what=package.name))["control"].decode()
+        head, _, rest = control.partition("\n")
+        stanzas.append(f"{head}\nStatus: install ok installed\n{rest.rstrip()}\n")
+    return File(content="\n".join(stanzas).encode())
 
 
 def _wheel_plan(profile: Profile, lock: Lock, pool: Pool) -> RootPlan:

@@ -67,7 +67,7 @@ def decode_descriptor(data: bytes, *, file: str) -> KeysDescriptor:
     """Raises DecodeError on any other shape; unknown keys are refused. file: for messages."""
     try:
         descriptor = msgspec.json.decode(data, type=KeysDescriptor)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # the second: an object's key that is not UTF-8
         raise DecodeError(str(error), place=Place(file), hint="see docs/reference/keys.md") from error
     for name, source in descriptor.keys.items():
         secret = source.passphrase if isinstance(source, FileKey) else getattr(source, "pin", None)

@@ -16,7 +16,7 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from appliance.core.errors import VerificationError
+from appliance.core.errors import InputError, VerificationError
 from builder.signing.asn1 import sha256
 from builder.signing.certificates import check_signature, public_key_of
 from builder.signing.signer import Signer
@@ -27,9 +27,11 @@ PHASE_DATA = "enter-initrd:leave-initrd"
 
 MEASURED_SECTIONS = (
     *(".linux", ".osrel", ".cmdline", ".initrd", ".ucode", ".splash", ".dtb", ".uname", ".sbat"),
-    *(".pcrpkey", ".profile", ".dtbauto", ".hwids"),
+    *(".pcrpkey", ".profile", ".hwids"),
 )
 """In systemd-stub's order. `.pcrsig` is left out: it signs the result."""
+
+_UNPREDICTABLE = ".dtbauto"  # of several the stub measures the one that matches the board
 
 _POLICY_PCR = 0x0000017F  # TPM 2.0 part 2: TPM_CC_PolicyPCR
 _ALG_SHA256 = 0x000B
@@ -41,7 +43,10 @@ def measure_uki(sections: Mapping[str, bytes], phases: Iterable[str] = (PHASE_DA
     sections: contents as in memory (VirtualSize bytes, see `pe_sections`) by name; others than the measured ones are
     ignored, and so are empty ones, as the stub does.
     phases: words joined by colons; the empty path is the value right after the stub.
+    Raises InputError when there is a `.dtbauto`: what the stub measures then depends on the board.
     """
+    if sections.get(_UNPREDICTABLE):
+        raise InputError(f"the measurement of an image with {_UNPREDICTABLE} sections cannot be predicted")
     pcr = bytes(32)
     for name in MEASURED_SECTIONS:
         if content := sections.get(name, b""):
@@ -65,7 +70,7 @@ def pcr_signature(measurements: Mapping[str, bytes], signer: Signer) -> bytes:
     for _, pcr11 in sorted(measurements.items()):
         policy = pcr_policy_digest(pcr11)
         entry = _unsigned_entry(policy, signer.certificate)
-        entry["sig"] = base64.b64encode(signer.sign(policy)).decode()
+        entry["sig"] = _base64(signer.sign(policy))
         if entry not in entries:
             entries.append(entry)
     return _encode(entries)
@@ -84,7 +89,7 @@ def verify_pcr_policy(pcrsig: bytes, measurements: Mapping[str, bytes], certific
     entries = []
     for entry, signature in decoded:
         check_signature(certificate, signature, bytes.fromhex(entry.pol), what="PCR policy")
-        entries.append(_unsigned_entry(bytes.fromhex(entry.pol), certificate) | {"sig": entry.sig})
+        entries.append(_unsigned_entry(bytes.fromhex(entry.pol), certificate) | {"sig": _base64(signature)})
     if pcrsig != _encode(entries):
         raise VerificationError("PCR policy: not in the one encoding that is accepted")
 
@@ -109,6 +114,10 @@ def _unsigned_entry(policy: bytes, certificate: x509.Certificate) -> dict[str, o
     # systemd's fingerprint is over the PKCS#1 form of the key, not over its SubjectPublicKeyInfo
     pkcs1 = public_key_of(certificate).public_bytes(Encoding.DER, PublicFormat.PKCS1)
     return {"pcrs": [PCR], "pkfp": hashlib.sha256(pkcs1).hexdigest(), "pol": policy.hex()}
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def _encode(entries: list[dict[str, object]]) -> bytes:

@@ -94,8 +94,9 @@ def test_sbverify_and_we_refuse_the_same_images(tools: Sandbox, efi: Path, tmp_p
 
 def test_systemd_measure_signs_the_same_policy(tools: Sandbox, tmp_path: Path) -> None:
     sections = {f".{name}": name.encode() * 4321 for name in ("linux", "osrel", "cmdline", "initrd", "ucode", "splash")}
-    sections |= {f".{name}": name.encode() * 7 for name in ("dtb", "uname", "sbat", "profile", "hwids")}
-    sections |= {".pcrpkey": pcr_public_key(keyset().certificate(Role.PCR)), ".dtbauto": b""}
+    # not hwids: systemd-measure 257 has --hwids and --dtbauto the wrong way round; the stub is what counts
+    sections |= {f".{name}": name.encode() * 7 for name in ("dtb", "uname", "sbat", "profile")}
+    sections |= {".pcrpkey": pcr_public_key(keyset().certificate(Role.PCR))}
     words = [f"--phase={phase}" for phase in PHASES]
     for name, content in sections.items():
         (tmp_path / name).write_bytes(content)

@@ -8,8 +8,9 @@ import msgspec
 
 from builder.archive.debian import unpack_deb
 from builder.archive.fetch import fetch
-from builder.host.toolstree import default_pool, lock_path
+from builder.host.toolstree import default_pool
 from builder.lock.codec import decode_lock
+from builder.lock.store import lock_path
 
 _PACKAGE = "systemd-boot-efi"
 

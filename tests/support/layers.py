@@ -88,7 +88,7 @@ DOORS = (
 
 @dataclass(frozen=True)
 class Use:
-    """An import or a name that a module uses. first_level: outside of any function."""
+    """An import or a name that a module uses. first_level: when the module is loaded, not in a function of it."""
 
     name: str
     line: int
@@ -120,7 +120,7 @@ def violations(sources: Mapping[str, str]) -> list[str]:
 
 def _uses(source: str) -> Iterator[Use]:
     tree = ast.parse(source)
-    inner = {id(node) for outer in ast.walk(tree) if isinstance(outer, ast.FunctionDef) for node in ast.walk(outer)}
+    inner = {id(node) for outer in ast.walk(tree) if _is_later(outer) for node in ast.walk(outer)}
     for node in ast.walk(tree):
         first_level = id(node) not in inner
         if isinstance(node, ast.Import):
@@ -132,6 +132,12 @@ def _uses(source: str) -> Iterator[Use]:
             yield Use(ast.unparse(node), node.lineno, False, first_level)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             yield Use(node.func.id, node.lineno, False, first_level)
+
+
+def _is_later(node: ast.AST) -> bool:
+    """What is in here does not run when the module is loaded."""
+    types_only = isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+    return types_only or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
 
 
 def _import_faults(module: str, use: Use) -> Iterator[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,13 @@ import pytest
 from appliance.core.errors import DecodeError, EdgesealError, InputError, VerificationError
 from builder.archive.fetch import fetch
 from builder.archive.pool import Pool
+from builder.archive.transfer import export_pool, import_pool
 from builder.host.run import run
 from builder.host.sandbox import Sandbox
 from builder.lock.codec import decode_lock, encode_lock
 from builder.lock.types import Lock, LockedPackage, LockedWheel
 from builder.lock.wheels import check_wheel_tags
+from builder.rootfs.modules import ModuleIndex, closure
 
 HINT = "locks are written by `edgeseal lock PROFILE`, never by hand"
 
@@ -199,6 +203,68 @@ def test_a_wheel_of_another_architecture(filename: str, architecture: str) -> No
 def test_wheels_that_fit() -> None:
     check_wheel_tags("numpy-2.4.6-cp313-cp313-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl", architecture="x86_64")
     check_wheel_tags("paho_mqtt-2.2.0-py3-none-any.whl", architecture="arm64")
+
+
+def tar_of(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def test_a_pool_to_import_that_is_not_there(pool: Pool, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as refusal:
+        import_pool(pool, tmp_path / "pool.tar")
+    assert str(refusal.value) == f"{tmp_path}/pool.tar: there is no such file"
+
+
+def test_a_pool_to_import_that_is_no_tar(pool: Pool, tmp_path: Path) -> None:
+    (tmp_path / "pool.tar").write_text("not a tar")
+    with pytest.raises(DecodeError, match=r"pool\.tar: not an exported pool: "):
+        import_pool(pool, tmp_path / "pool.tar")
+
+
+def test_a_pool_to_import_with_something_else_in_it(pool: Pool, tmp_path: Path) -> None:
+    source = tar_of(tmp_path / "pool.tar", {"etc/passwd": b"root"})
+    with pytest.raises(DecodeError) as refusal:
+        import_pool(pool, source)
+    assert str(refusal.value) == f"{source}: not an exported pool: it holds etc/passwd"
+
+
+def test_a_pool_to_import_with_a_changed_item(pool: Pool, tmp_path: Path) -> None:
+    source = tar_of(tmp_path / "pool.tar", {f"sha256/{sha('good')}": b"good", f"sha256/{sha('fair')}": b"evil"})
+    with pytest.raises(VerificationError) as refusal:
+        import_pool(pool, source)
+    assert str(refusal.value) == (
+        f"item {sha('fair')[:16]}… of pool.tar: sha256 is {sha('evil')}, the lock says {sha('fair')}"
+    )
+    assert list(pool.items()) == [sha("good")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pool", "pool.tar"]
+    assert list(pool.root.rglob(".incoming-*")) == []
+
+
+def test_a_pool_that_was_changed_is_not_exported(pool: Pool, tmp_path: Path) -> None:
+    put(pool, tmp_path, "good bytes").write_text("evil bytes")
+    with pytest.raises(VerificationError):
+        export_pool(pool, [sha("good bytes")], tmp_path / "pool.tar", epoch=1)
+    assert not [path for path in tmp_path.iterdir() if "pool.tar" in path.name]
+
+
+def test_a_module_that_the_kernel_does_not_have() -> None:
+    index = ModuleIndex(
+        paths={"erofs": "kernel/fs/erofs.ko"},
+        dependencies={"erofs": ()},
+        soft={},
+        aliases=(),
+        builtin=frozenset({"tpm_crb"}),
+    )
+    assert closure(index, ["erofs", "tpm-crb"], where="hardware.modules") == ("erofs",)
+    with pytest.raises(InputError) as refusal:
+        closure(index, ["erosf"], where="hardware.modules")
+    assert str(refusal.value) == "hardware.modules: this kernel has no module erosf"
+    assert refusal.value.hint == "names are those of `modinfo`, without .ko"
 
 
 def test_no_bubblewrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

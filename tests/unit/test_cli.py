@@ -15,6 +15,7 @@ import pytest
 from appliance.core.errors import EdgesealError, InputError, Place, VerificationError
 from builder.cli import main as cli
 from builder.cli.command import Command
+from builder.cli.parse import commands_for, discover_commands
 
 Capture = pytest.CaptureFixture[str]
 
@@ -35,7 +36,7 @@ def verbs(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Put these commands in place of the real ones."""
 
     def install(*commands: Command) -> None:
-        monkeypatch.setattr(cli, "discover_commands", lambda: commands)
+        monkeypatch.setattr(cli, "commands_for", lambda _words: commands)
 
     return install
 
@@ -131,8 +132,12 @@ def test_a_bug_keeps_its_traceback(error: Exception, verbs: Callable[..., None])
             ["keys", "lsit"],
             "error: there is no command `edgeseal keys lsit`\nhint: did you mean `edgeseal keys list`?\n",
         ),
-        (["build", "--out"], "error: unrecognized arguments: --out\nhint: see `edgeseal --help`\n"),
-        (["build", "--jso"], "error: unrecognized arguments: --jso\nhint: see `edgeseal --help`\n"),
+        (["build", "--out"], "error: unrecognized arguments: --out\nhint: see `edgeseal build --help`\n"),
+        (["build", "--jso"], "error: unrecognized arguments: --jso\nhint: see `edgeseal build --help`\n"),
+        (
+            ["keys", "--json"],
+            "error: edgeseal keys: no command given\nhint: one of: init, list; see `edgeseal keys --help`\n",
+        ),
     ],
 )
 def test_words_that_are_no_command(words: list[str], said: str, verbs: Callable[..., None], capsys: Capture) -> None:
@@ -145,20 +150,54 @@ def test_words_that_are_no_command(words: list[str], said: str, verbs: Callable[
     assert capsys.readouterr().err == said
 
 
+def test_a_verb_can_have_a_longer_sibling(verbs: Callable[..., None], capsys: Capture) -> None:
+    verbs(
+        command("lock", execute=lambda _: {"value": "lock"}),
+        command("lock", "diff", execute=lambda _: {"value": "diff"}),
+    )
+    assert cli.main(["lock"]) == 0
+    assert cli.main(["lock", "diff"]) == 0
+    assert capsys.readouterr().out == "it is lock\nit is diff\n"
+    with pytest.raises(SystemExit):
+        cli.main(["lock", "--help"])
+    assert "See also edgeseal lock diff: a verb." in capsys.readouterr().out
+
+
 def test_version(capsys: Capture) -> None:
-    with pytest.raises(SystemExit) as end:
-        cli.main(["--version"])
-    assert end.value.code == 0
+    assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"edgeseal {cli.version()}\n"
 
 
-COMMANDS = cli.discover_commands()
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--help"], "  build      a verb\n  keys init  a verb\n"),
+        (["-h"], "  build      a verb\n  keys init  a verb\n"),
+        (["keys", "--help"], "usage: edgeseal keys COMMAND ..."),
+    ],
+)
+def test_help(words: list[str], said: str, verbs: Callable[..., None], capsys: Capture) -> None:
+    verbs(command("build", execute=lambda _: {}), command("keys", "init", execute=lambda _: {}))
+    assert cli.main(words) == 0
+    captured = capsys.readouterr()
+    assert said in captured.out
+    assert captured.err == ""
+
+
+COMMANDS = discover_commands()
 
 
 def test_commands_are_found_and_distinct() -> None:
     paths = [found.path for found in COMMANDS]
     assert paths == sorted(set(paths))
     assert {("profile", "check"), ("profile", "list"), ("profile", "schema")} <= set(paths)
+
+
+@pytest.mark.parametrize("verb", sorted({found.path[0] for found in COMMANDS}))
+def test_one_verb_alone_is_the_same_as_all_together(verb: str) -> None:
+    """A command that stands in another module than its siblings would be lost."""
+    alone = [found for found in commands_for([verb]) if found.path[0] == verb]
+    assert [found.path for found in alone] == [found.path for found in COMMANDS if found.path[0] == verb]
 
 
 @pytest.mark.parametrize("found", COMMANDS, ids=lambda found: " ".join(found.path))

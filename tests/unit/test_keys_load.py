@@ -12,7 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from appliance.core.errors import InputError
+from builder.host.paths import source_root
 from builder.signing.descriptor import AbsentKey, FileKey, Secret, decode_descriptor, encode_descriptor
+from builder.signing.keyfiles import private_key_pem, read_private_key
 from builder.signing.keyset import PublicKeys, export_public, load_keys, load_public_keys, require_release
 from builder.signing.roles import Role
 from tests.support.keys import keys_at, keyset
@@ -174,8 +176,6 @@ def test_wrong_keys_are_refused(
 
 
 def test_an_encrypted_key_needs_a_passphrase(directory: Path) -> None:
-    from builder.signing.keyfiles import private_key_pem, read_private_key
-
     key = read_private_key(directory / "db.key", Role.DB, None)
     (directory / "db.key").write_bytes(private_key_pem(key, "secret"))
     with pytest.raises(InputError) as refused:
@@ -258,6 +258,12 @@ def test_the_descriptor_survives_a_round_trip() -> None:
     }
     decoded = decode_descriptor(encode_descriptor(sources), file="keys.json")
     assert {role: decoded.source(role) for role in Role} == {role: sources.get(role) for role in Role}
+
+
+def test_the_example_in_the_reference_is_valid() -> None:
+    page = (source_root() / "docs/reference/keys.md").read_text()
+    example = page.split("```json\n")[1].split("```")[0]
+    assert decode_descriptor(example.encode(), file="keys.md").source(Role.PK) == AbsentKey()
 
 
 def test_signers_know_their_certificate() -> None:

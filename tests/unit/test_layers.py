@@ -123,7 +123,10 @@ def test_the_checker_sees_a_cycle() -> None:
     sources = {
         "builder.disk.a": "from builder.disk.b import B",
         "builder.disk.b": "import builder.disk.a",
-        "builder.disk.c": "def f():\n    import builder.disk.c",
+        "builder.disk.c": "def f():\n    import builder.disk.d",
+        "builder.disk.d": "import builder.disk.c",
+        "builder.disk.e": "if TYPE_CHECKING:\n    import builder.disk.f",
+        "builder.disk.f": "import builder.disk.e",
     }
     assert violations(sources) == ["import cycle: builder.disk.a -> builder.disk.b -> builder.disk.a"]
 

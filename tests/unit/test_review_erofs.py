@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from pathlib import Path
 
@@ -80,7 +81,5 @@ def test_no_file(tmp_path: Path) -> None:
 @given(st.binary(min_size=1, max_size=600), st.integers(0, 0xFFFF))
 def test_any_directory_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes, form: int) -> None:
     path = image(tmp_path_factory.getbasetemp() / "any.erofs", data, form=form)
-    try:
+    with contextlib.suppress(DecodeError):
         list(ErofsImage(path).walk())
-    except DecodeError:
-        pass

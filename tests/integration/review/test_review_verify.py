@@ -18,7 +18,7 @@ from builder.review.manifest import FileRecord, file_record
 from builder.review.verify import Report, verify_directory
 from builder.signing.authenticode import sign_pe
 from builder.signing.keyinit import init_keys
-from builder.signing.keyset import KeySet, load_keys
+from builder.signing.keyset import KeySet, PublicKeys, load_keys
 from builder.signing.roles import Role
 from tests.integration.review.conftest import NOW
 from tests.support.review_build import ARGUMENTS, OS_RELEASE, POLICY, Ingredients, default_files, make_build, pe_image
@@ -360,3 +360,9 @@ def test_a_file_that_the_manifest_hides_the_change_of(copy: Path, keys: KeySet, 
     record: FileRecord = file_record(copy / "disk.raw")
     edit_manifest(copy, lambda m: m["files"].update({"disk.raw": {"sha256": record.sha256, "size": record.size}}))
     assert set(failed(verify_directory(copy, keys.public, tools))) == {"provenance", "slots"}
+
+
+def test_three_certificates_are_enough(good: Path, keys: KeySet, tools: Sandbox) -> None:
+    roles = (Role.DB, Role.PCR, Role.PROVENANCE)
+    public = PublicKeys({role: keys.certificate(role) for role in roles}, "three")
+    assert failed(verify_directory(good, public, tools)) == {}

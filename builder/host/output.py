@@ -1,0 +1,51 @@
+"""The output directory of a build: the old one or the new one, never a mixture."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from appliance.core.durable import fsync_directory
+from appliance.core.errors import InputError, Place
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2  # renameat2(2)
+
+
+@contextmanager
+def output_directory(target: Path) -> Iterator[Path]:
+    """An empty directory beside `target` that takes its place when the block ends without an error.
+
+    Raises InputError when something stands at `target` that is not a build of ours.
+    """
+    if target.exists() and not (target / "manifest.json").is_file() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(
+            "this is not a build of edgeseal, and it is not empty",
+            place=Place(str(target)),
+            hint="choose another directory with --out",
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in target.parent.glob(f".{target.name}.building-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.building-", dir=target.parent))
+    fresh.chmod(0o755)
+    try:
+        yield fresh
+        _exchange(fresh, target)
+        fsync_directory(target.parent)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _exchange(fresh: Path, target: Path) -> None:
+    if not target.exists():
+        fresh.rename(target)
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(_AT_FDCWD, os.fsencode(fresh), _AT_FDCWD, os.fsencode(target), _RENAME_EXCHANGE) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(target))
