@@ -20,7 +20,6 @@ from builder.boot.cmdline import command_line
 from builder.boot.initrd import make_initrd
 from builder.disk.compose import SignedLoader, compose
 from builder.host.output import output_directory
-
 from builder.host.progress import step
 from builder.host.sandbox import Sandbox
 from builder.host.toolstree import tools_tree
@@ -32,8 +31,8 @@ from builder.review.evidence_files import write_evidence
 from builder.review.manifest import Manifest
 from builder.rootfs import files, layers
 from builder.rootfs.assemble import assemble
-from builder.signing.cms import sign_attached, sign_detached
 from builder.signing.authenticode import sign_pe
+from builder.signing.cms import sign_attached, sign_detached
 from builder.signing.ipe import IPE_POLICY
 from builder.signing.keyset import KeySet, require_release
 from builder.signing.pcrpolicy import pcr_public_key
@@ -51,7 +50,9 @@ class Order:
     release: bool = False
 
 
-def build(order: Order, keys: KeySet, out: Path, *, pool: Pool, offline: bool = False, compress: bool = False) -> Manifest:
+def build(
+    order: Order, keys: KeySet, out: Path, *, pool: Pool, offline: bool = False, compress: bool = False
+) -> Manifest:
     """Build everything into the directory `out`, replacing an older build whole.
 
     Raises InputError for what the user can mend, before anything is written.
@@ -158,6 +159,3 @@ def efi_binaries(lock: Lock, pool: Pool) -> Path:
 def public_pem(certificate: x509.Certificate) -> bytes:
     """The certificate's public key as PEM (SubjectPublicKeyInfo)."""
     return certificate.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-
-
-

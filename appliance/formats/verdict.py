@@ -65,3 +65,13 @@ def decode_verdict(data: bytes) -> Verdict:
     if encode_verdict(verdict) != data:
         raise DecodeError("verdict: not in canonical form")
     return verdict
+
+
+def decode_device_id(text: str) -> str:
+    """The site's name of a device, when it is one topic level. Raises DecodeError."""
+    try:
+        return msgspec.convert(text, DeviceId)
+    except msgspec.ValidationError as error:
+        raise DecodeError(
+            f"device id `{text[:80]}`: not one topic level", hint="letters, digits, - and _, at most 63 of them"
+        ) from error

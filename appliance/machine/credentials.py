@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from appliance.core.errors import DecodeError, EdgesealError
+from appliance.formats.verdict import decode_device_id
 
 MAX_CREDENTIAL_BYTES = 64 << 10
 
@@ -33,6 +34,10 @@ class Credentials:
         if not path.is_file():
             raise EdgesealError(f"credential edgeseal.{name} is missing", hint="the site's provisioning sets it")
         return path
+
+    def device_id(self) -> str:
+        """The site's name of this device. Raises EdgesealError, DecodeError."""
+        return decode_device_id(self.text("device-id"))
 
     def text(self, name: str) -> str:
         """One credential as a line of text, without the white space around it. Raises EdgesealError, DecodeError."""

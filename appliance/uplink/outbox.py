@@ -5,13 +5,15 @@ A commit returns after the fsync (WAL, synchronous=FULL). One thread owns it.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.core.durable import fsync_directory
+from appliance.core.errors import EdgesealError
 
 ROW_OVERHEAD = 64  # what a row costs beside its payload, for the budget
 _SCHEMA = """
@@ -30,8 +32,9 @@ class Spooled:
 
 
 class Outbox:
-    """The spool at `path`. budget: bytes of payloads with ROW_OVERHEAD each; the file itself may be a little larger.
+    """The spool at `path`. Every method raises EdgesealError when the file cannot be used; then only a new start helps.
 
+    budget: bytes of payloads with ROW_OVERHEAD each; the file itself may be a little larger.
     epoch: 32 hex digits, made with the file; (device, epoch, sequence) never repeats.
     replaced: why the file found there was put aside, or None.
     """
@@ -41,6 +44,8 @@ class Outbox:
         self.replaced: str | None = None
         try:
             self._open(path)
+        except sqlite3.OperationalError as error:
+            raise EdgesealError(f"cannot open the spool {path}: {error}") from error
         except sqlite3.DatabaseError as error:
             self._database.close()
             self.replaced = f"{error}, kept as {_put_aside(path)}"
@@ -61,28 +66,31 @@ class Outbox:
         cost = len(payload) + ROW_OVERHEAD
         if self._bytes + cost > self._budget:
             return None
-        self._begin()
-        row = self._database.execute("INSERT INTO message (payload) VALUES (?)", (payload,))
+        with _explained():
+            self._begin()
+            row = self._database.execute("INSERT INTO message (payload) VALUES (?)", (payload,))
         self._rows += 1
         self._bytes += cost
         return row.lastrowid
 
     def remove(self, sequences: Sequence[int]) -> None:
         """Remove messages, in the open transaction; those already gone are passed over."""
-        self._begin()
-        for sequence in sequences:
-            found = self._database.execute(
-                "DELETE FROM message WHERE sequence = ? RETURNING length(payload)", (sequence,)
-            ).fetchone()
-            if found is not None:
-                self._rows -= 1
-                self._bytes -= found[0] + ROW_OVERHEAD
+        with _explained():
+            self._begin()
+            for sequence in sequences:
+                found = self._database.execute(
+                    "DELETE FROM message WHERE sequence = ? RETURNING length(payload)", (sequence,)
+                ).fetchone()
+                if found is not None:
+                    self._rows -= 1
+                    self._bytes -= found[0] + ROW_OVERHEAD
 
     def commit(self) -> None:
-        """Make the open transaction durable. Raises sqlite3.Error."""
+        """Make the open transaction durable."""
         if self._database.in_transaction:
-            self._database.execute("UPDATE spool SET rows = ?, bytes = ?", (self._rows, self._bytes))
-            self._database.execute("COMMIT")
+            with _explained():
+                self._database.execute("UPDATE spool SET rows = ?, bytes = ?", (self._rows, self._bytes))
+                self._database.execute("COMMIT")
 
     def after(self, sequence: int, *, limit: int) -> list[Spooled]:
         """The oldest messages with a larger sequence number, at most `limit`."""
@@ -112,6 +120,15 @@ class Outbox:
         self._bytes: int = row[2]
         self.after(0, limit=1)
         fsync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Nothing that was not committed has been acknowledged, so ending the service loses nothing."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise EdgesealError(f"the spool cannot be written: {error}") from error
 
 
 def _put_aside(path: Path) -> str:

@@ -66,7 +66,7 @@ def _broker(credentials: Credentials, config: UplinkConfig) -> Broker:
         ca=credentials.path("broker-ca"),
         certificate=credentials.path("client-certificate"),
         key=credentials.path("client-key"),
-        device=credentials.text("device-id"),
+        device=credentials.device_id(),
         keepalive_s=config.keepalive_s,
     )
 

@@ -1,13 +1,13 @@
-"""Unpack Debian packages and wheels by file name and mode only: no owner, no time, and no maintainer script ever runs."""
+"""Unpack Debian packages and wheels by file name and mode only: no owner, no time, no maintainer script."""
 
 from __future__ import annotations
 
-import io
 import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import zstandard
 from debian.arfile import ArFile
@@ -34,9 +34,9 @@ def unpack_deb(deb: Path, target: Path, *, keep: Callable[[str], bool] = lambda 
         archive = ArFile(fileobj=stream)
         name = next(name for name in archive.getnames() if name.startswith("data.tar"))
         member = archive.getmember(name)
-        data: io.IOBase = member
+        data: Any = member
         if name.endswith(".zst"):
-            data = zstandard.ZstdDecompressor().stream_reader(member)  # type: ignore[assignment]
+            data = zstandard.ZstdDecompressor().stream_reader(data)
         with tarfile.open(fileobj=data, mode="r|" if name.endswith(".zst") else "r|*") as tar:
             _unpack_tar(tar, target, keep=keep)
 
@@ -46,7 +46,8 @@ def control_files(deb: Path) -> dict[str, bytes]:
     with deb.open("rb") as stream:
         archive = ArFile(fileobj=stream)
         name = next(name for name in archive.getnames() if name.startswith("control.tar"))
-        with tarfile.open(fileobj=archive.getmember(name), mode="r|*") as tar:
+        member: Any = archive.getmember(name)
+        with tarfile.open(fileobj=member, mode="r|*") as tar:
             return {
                 member.name.removeprefix("./"): handle.read() for member in tar if (handle := tar.extractfile(member))
             }

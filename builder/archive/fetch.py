@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
 from appliance.core.errors import InputError
 from builder.archive.pool import Pool
 from builder.host.progress import say
 from builder.host.run import run
+from builder.host.scratch import scratch_directory
 from builder.lock.apt import machine_mirrors
 from builder.lock.types import Lock, LockedPackage
 from builder.lock.wheels import fetch_wheel
@@ -52,11 +51,11 @@ def _fetch_packages(packages: Sequence[LockedPackage], pool: Pool) -> None:
     mirrors = machine_mirrors()
     for start in range(0, len(packages), _BATCH):
         batch = packages[start : start + _BATCH]
-        with TemporaryDirectory() as directory:
+        with scratch_directory(pool.root, ".fetching-") as directory:
             words: list[str] = []
             for package in batch:
                 base = mirrors.security if package.archive == "security" else mirrors.main
-                target = Path(directory, package.sha256)
+                target = directory / package.sha256
                 words += [base + quote(package.pool_path, safe="/+~"), str(target), f"SHA256:{package.sha256}"]
             run(
                 [APT_HELPER, "-o", "Acquire::Retries=3", "download-file", *words],
@@ -65,4 +64,4 @@ def _fetch_packages(packages: Sequence[LockedPackage], pool: Pool) -> None:
                 "`edgeseal lock PROFILE`, or import a pool that still has it",
             )
             for package in batch:
-                pool.add(Path(directory, package.sha256), sha256=package.sha256, what=f"{package.name} {package.version}")
+                pool.add(directory / package.sha256, sha256=package.sha256, what=f"{package.name} {package.version}")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.core.durable import fsync_directory
 from appliance.core.errors import EdgesealError, InputError, VerificationError
+from builder.host.scratch import scratch_file
 
 _CHUNK = 1 << 20
 
@@ -23,6 +23,18 @@ def file_sha256(path: Path) -> str:
     """Lower-case hex SHA-256 of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _copy_durably(source: Path, target: Path) -> str:
+    """Copy into an existing file, down to the disk; returns the sha256 of what was copied."""
+    digest = hashlib.sha256()
+    with target.open("wb") as output, source.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+            output.write(chunk)
+        output.flush()
+        os.fsync(output.fileno())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -62,29 +74,18 @@ class Pool:
     def add(self, source: Path, *, sha256: str, what: str) -> Path:
         """Copy `source` into the pool. Raises VerificationError, and keeps nothing, when its hash is another."""
         target = self.path(sha256)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=".incoming-", dir=target.parent)
-        temporary = Path(name)
-        digest = hashlib.sha256()
         try:
-            with os.fdopen(descriptor, "wb") as output, source.open("rb") as stream:
-                while chunk := stream.read(_CHUNK):
-                    digest.update(chunk)
-                    output.write(chunk)
-                output.flush()
-                os.fchmod(output.fileno(), 0o644)
-                os.fsync(output.fileno())
-            if digest.hexdigest() != sha256:
-                raise VerificationError(
-                    f"{what}: sha256 is {digest.hexdigest()}, the lock says {sha256}",
-                    hint="the mirror or the file was tampered with, or the lock belongs to another archive",
-                )
-            temporary.replace(target)
+            with scratch_file(target.parent, ".incoming-") as temporary:
+                found = _copy_durably(source, temporary)
+                if found != sha256:
+                    raise VerificationError(
+                        f"{what}: sha256 is {found}, the lock says {sha256}",
+                        hint="the mirror or the file was tampered with, or the lock belongs to another archive",
+                    )
+                temporary.replace(target)
+            fsync_directory(target.parent)
         except OSError as error:
             raise EdgesealError(f"cannot add {what} to the pool: {error.strerror}", hint=f"see {self.root}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
-        fsync_directory(target.parent)
         return target
 
     def items(self) -> Iterator[str]:

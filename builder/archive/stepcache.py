@@ -8,13 +8,12 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
 from builder.host.paths import cache_directory
+from builder.host.scratch import scratch_directory
 
 
 def code_digest(modules: Iterable[ModuleType]) -> str:
@@ -41,18 +40,13 @@ def cached_directory(kind: str, key: str, make: Callable[[Path], None]) -> Path:
     if target.is_dir():
         os.utime(target)
         return target
-    base.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=base))
-    try:
-        temporary.chmod(0o755)
+    with scratch_directory(base, ".making-") as temporary:
         make(temporary)
         try:
             temporary.rename(target)
         except OSError:
             if not target.is_dir():  # otherwise another build finished the same step first
                 raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 

@@ -48,7 +48,7 @@ def import_pool(pool: Pool, source: Path) -> int:
     whose bytes are not what its name says. Items before it stay: each is whole and right by itself.
     """
     try:
-        tar = tarfile.open(source, "r:")
+        tar = tarfile.open(source, "r:")  # noqa: SIM115  closed by the `with` below
     except FileNotFoundError as error:
         raise InputError("there is no such file", place=Place(str(source))) from error
     except tarfile.TarError as error:

@@ -49,8 +49,7 @@ _PROGRAMS = (
 )
 # Opened at run time, and only suggested by the dlopen notes: without them no boot phase is measured.
 _LIBRARIES = ("libtss2-esys.so.0", "libtss2-mu.so.0", "libtss2-rc.so.0", "libtss2-tcti-device.so.0")
-_UNITS = (
-    """basic.target emergency.service emergency.target final.target initrd-cleanup.service initrd-fs.target
+_UNITS = """basic.target emergency.service emergency.target final.target initrd-cleanup.service initrd-fs.target
     initrd-parse-etc.service initrd-root-device.target initrd-root-fs.target initrd-switch-root.service
     initrd-switch-root.target initrd-udevadm-cleanup-db.service initrd-usr-fs.target initrd.target
     kmod-static-nodes.service local-fs-pre.target local-fs.target modprobe@.service paths.target
@@ -61,7 +60,6 @@ _UNITS = (
     systemd-udev-trigger.service systemd-udevd-control.socket systemd-udevd-kernel.socket
     systemd-udevd.service timers.target umount.target veritysetup-pre.target veritysetup.target
     system-systemd\\x2dveritysetup.slice""".split()
-)
 _WANTS = {
     "initrd.target.wants": ("systemd-pcrphase-initrd.service",),
     "sockets.target.wants": (

@@ -52,7 +52,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keys", type=Path, metavar="DIR", help="the keys (default: the development or release keys)")
     parser.add_argument("--lock", type=Path, metavar="FILE", help="another lock than profiles/locks/PROFILE.lock.json")
     parser.add_argument("--image-version", type=int, metavar="N", help="another version than the profile's")
-    parser.add_argument("--offline", action="store_true", help="never use the network; refuse when the pool lacks something")
+    parser.add_argument(
+        "--offline", action="store_true", help="never use the network; refuse when the pool lacks something"
+    )
     parser.add_argument("--compress", action="store_true", help="add disk.raw.zst")
 
 
@@ -62,9 +64,7 @@ def _execute(arguments: argparse.Namespace) -> dict[str, Any]:
     )
     keys = load_keys(arguments.keys or keys_directory() / ("release" if arguments.release else "dev"))
     out = arguments.out or Path("out") / order.profile.name
-    manifest = build(
-        order, keys, out, pool=default_pool(), offline=arguments.offline, compress=arguments.compress
-    )
+    manifest = build(order, keys, out, pool=default_pool(), offline=arguments.offline, compress=arguments.compress)
     return summary(manifest, out)
 
 

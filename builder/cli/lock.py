@@ -95,9 +95,7 @@ def _diff_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _diff_execute(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    return [
-        asdict(change) for change in lock_changes(read_lock_file(arguments.old), read_lock_file(arguments.new))
-    ]
+    return [asdict(change) for change in lock_changes(read_lock_file(arguments.old), read_lock_file(arguments.new))]
 
 
 def _diff_render(changes: list[dict[str, Any]]) -> str:

@@ -29,7 +29,8 @@ def _export(arguments: argparse.Namespace) -> dict[str, Any]:
     epoch = 0
     if arguments.lock:
         locks = [read_lock_file(lock_path(name)) for name in (*arguments.lock, *_TREES)]
-        items = [item.sha256 for lock in locks for item in (*lock.packages, *lock.wheels)]
+        items = [package.sha256 for lock in locks for package in lock.packages]
+        items += [wheel.sha256 for lock in locks for wheel in lock.wheels]
         epoch = max(lock.epoch for lock in locks)
     with step("write the pool"):
         count = export_pool(pool, items, arguments.file, epoch=epoch)

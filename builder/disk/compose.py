@@ -40,7 +40,14 @@ def esp_files(profile: Profile, uki: SignedUki, loader: SignedLoader) -> dict[st
 
 
 def compose(
-    profile: Profile, image: VerityImage, uki: SignedUki, loader: SignedLoader, tools: Sandbox, target: Path, *, epoch: int
+    profile: Profile,
+    image: VerityImage,
+    uki: SignedUki,
+    loader: SignedLoader,
+    tools: Sandbox,
+    target: Path,
+    *,
+    epoch: int,
 ) -> None:
     """Write the sparse disk image `target`, which must not exist."""
     with TemporaryDirectory(dir=target.parent, prefix=".compose-") as name:

@@ -18,7 +18,11 @@ def definitions(profile: Profile, image: VerityImage, *, esp_source: Path) -> di
     slot, hashes = f"{profile.disk.root_slot}M", f"{profile.disk.verity_slot}M"
     return {
         "10-esp.conf": _partition(
-            "esp", "esp", f"{profile.disk.esp}M", product_uuid(profile.product, "esp"), f"Format=vfat\nCopyFiles={esp_source}:/"
+            "esp",
+            "esp",
+            f"{profile.disk.esp}M",
+            product_uuid(profile.product, "esp"),
+            f"Format=vfat\nCopyFiles={esp_source}:/",
         ),
         "20-root-a.conf": _partition(
             root, "root-a", slot, image.data_partition, f"CopyBlocks={image.data}\nReadOnly=yes"
@@ -34,6 +38,4 @@ def definitions(profile: Profile, image: VerityImage, *, esp_source: Path) -> di
 
 
 def _partition(kind: str, label: str, size: str, uuid: UUID, more: str) -> str:
-    return (
-        f"[Partition]\nType={kind}\nLabel={label}\nUUID={uuid}\nSizeMinBytes={size}\nSizeMaxBytes={size}\n{more}\n"
-    )
+    return f"[Partition]\nType={kind}\nLabel={label}\nUUID={uuid}\nSizeMinBytes={size}\nSizeMaxBytes={size}\n{more}\n"

@@ -31,6 +31,7 @@ class Child:
                     stdin=subprocess.DEVNULL,
                     stdout=stream,
                     stderr=subprocess.STDOUT,
+                    start_new_session=True,  # an interrupt at the terminal is for us; we end it in order
                     env={"LC_ALL": "C.UTF-8"},
                 )
             except OSError as error:

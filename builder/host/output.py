@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from appliance.core.durable import fsync_directory
 from appliance.core.errors import InputError, Place
+from builder.host.scratch import scratch_directory
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # renameat2(2)
@@ -29,17 +28,10 @@ def output_directory(target: Path) -> Iterator[Path]:
             place=Place(str(target)),
             hint="choose another directory with --out",
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in target.parent.glob(f".{target.name}.building-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.building-", dir=target.parent))
-    fresh.chmod(0o755)
-    try:
+    with scratch_directory(target.parent, f".{target.name}.building-") as fresh:
         yield fresh
         _exchange(fresh, target)
         fsync_directory(target.parent)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _exchange(fresh: Path, target: Path) -> None:

@@ -26,13 +26,16 @@ def run(
 
     reason: why, as an infinitive clause; it becomes the error message.
     environment: the whole environment; by default a few variables of ours with LC_ALL=C.UTF-8.
+    The umask is 022, whatever the user's: what tools write must not depend on it.
     Raises EdgesealError when the program is missing or exits non-zero.
     """
     words = [str(word) for word in command]
     if environment is None:
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ} | {"LC_ALL": "C.UTF-8"}
     try:
-        result = subprocess.run(words, input=stdin, capture_output=True, env=dict(environment), cwd=cwd, check=False)
+        result = subprocess.run(
+            words, input=stdin, capture_output=True, env=dict(environment), cwd=cwd, check=False, umask=0o022
+        )
     except FileNotFoundError as error:
         raise EdgesealError(
             f"cannot {reason}: {words[0]} is not installed", hint=hint or f"install the package that has {words[0]}"

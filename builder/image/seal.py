@@ -70,7 +70,9 @@ def seal(profile: Profile, root: RootTree, tools: Sandbox, *, epoch: int) -> Ver
     ]
     salt = product_salt(profile.product)
     key = key_of(root.inputs, repr(options), salt, tools.root.name, Path(__file__).read_bytes())
-    directory = cached_directory("seal", key, lambda target: _make(target, root.path, options, salt, profile, tools, epoch=epoch))
+    directory = cached_directory(
+        "seal", key, lambda target: _make(target, root.path, options, salt, profile, tools, epoch=epoch)
+    )
     image = VerityImage(
         data=directory / "root.erofs",
         hashes=directory / "root.verity",

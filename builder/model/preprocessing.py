@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from packaging.utils import canonicalize_name
+
 from appliance.core.errors import InputError
 from builder.profile.problem import did_you_mean
-from builder.profile.types import ModelSource
 
 Triple = tuple[int, int, int]
 
@@ -38,12 +39,12 @@ PREPROCESSING = {
 }
 
 
-def preprocessing_of(source: ModelSource) -> Preprocessing:
-    """Raises InputError for a wheel that is not in the table."""
-    name = source.wheel.partition("==")[0].replace("_", "-").lower()
+def preprocessing_of(wheel: str) -> Preprocessing:
+    """wheel: NAME==VERSION. Raises InputError for a wheel that is not in the table."""
+    name = canonicalize_name(wheel.partition("==")[0])
     if name not in PREPROCESSING:
         raise InputError(
-            f"software.models: {source.name}: how pictures become its input is not known for the wheel {name}",
+            f"how pictures become its input is not known for the wheel {name}",
             hint=did_you_mean(name, PREPROCESSING, otherwise="add the wheel to builder/model/preprocessing.py"),
         )
     return PREPROCESSING[name]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _PROVIDER = "CPUExecutionProvider"
 _TAPS = np.arange(-3, 5)
 _MILLION = 1_000_000
+SCORE_TOLERANCE_PPM = 20_000
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,11 @@ class Expected:
     score_ppm: int
 
 
-def golden(model: Model, frames: Iterable[Frame]) -> list[Expected]:
-    """Verdicts of onnxruntime's CPU provider, one per frame, in order. Raises InputError when it cannot load."""
+def expected_verdicts(model: Model, frames: Iterable[Frame]) -> list[Expected]:
+    """Verdicts of onnxruntime's CPU provider, one per frame, in order. Raises InputError when it cannot load.
+
+    A device says the same label; its score may be SCORE_TOLERANCE_PPM away, as it scales in fixed point.
+    """
     session = _session(model.onnx)
     return [_judge(session, model.card, frame) for frame in frames]
 

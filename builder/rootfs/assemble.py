@@ -6,12 +6,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.formats.model_card import encode_model_card
 from builder.archive.pool import Pool
 from builder.archive.stepcache import cached_directory, code_digest, key_of
 from builder.host.paths import source_root
 from builder.host.sandbox import Sandbox
 from builder.lock.types import Lock
-from appliance.formats.model_card import encode_model_card
 from builder.model.card import Model
 from builder.profile.types import Profile
 from builder.review.listing import directory_listing, tree_digest

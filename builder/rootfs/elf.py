@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.dynamic import DynamicSection
@@ -36,7 +37,7 @@ def needed(path: Path, *, optional: Iterable[str] = ()) -> tuple[str, ...]:
             return ()
         for section in elf.iter_sections():
             if isinstance(section, DynamicSection):
-                found.update(tag.needed for tag in section.iter_tags("DT_NEEDED"))
+                found.update(str(tag.needed) for tag in _tags(section))
             elif isinstance(section, NoteSection) and section.name == ".note.dlopen":
                 found.update(_dlopen_names(section, tuple(optional)))
     return tuple(sorted(found))
@@ -53,7 +54,7 @@ def _dlopen_names(section: NoteSection, optional: tuple[str, ...]) -> Iterable[s
 
 
 def missing_libraries(directory: Path) -> dict[str, tuple[str, ...]]:
-    """Path → libraries that an ELF file below `directory` needs and that stand nowhere below it. Empty when all is there.
+    """Path → libraries that an ELF file below `directory` needs and that stand nowhere in it. Empty when all is there.
 
     Only DT_NEEDED counts here: what a program opens at run time it can do without.
     """
@@ -69,11 +70,15 @@ def missing_libraries(directory: Path) -> dict[str, tuple[str, ...]]:
     return lacking
 
 
+def _tags(section: DynamicSection) -> Iterable[Any]:
+    return section.iter_tags("DT_NEEDED")
+
+
 def _dt_needed(path: Path) -> Iterable[str]:
     with path.open("rb") as stream:
         section = ELFFile(stream).get_section_by_name(".dynamic")
         if isinstance(section, DynamicSection):
-            yield from sorted(tag.needed for tag in section.iter_tags("DT_NEEDED"))
+            yield from sorted(str(tag.needed) for tag in _tags(section))
 
 
 def closure(start: Iterable[str], find: Callable[[str], Path | None], open_path: Callable[[str], Path]) -> set[str]:

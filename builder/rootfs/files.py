@@ -110,11 +110,10 @@ def manager_settings(profile: Profile, *, initrd: bool) -> File:
 def usb_rules(profile: Profile) -> File:
     """USB is not authorised by default (kernel command line); these classes of the profile are."""
     head = "# The kernel leaves every USB device unauthorised; interface classes that the profile names are let in."
-    rules = [
-        f'ACTION=="add", SUBSYSTEM=="usb", ENV{{DEVTYPE}}=="usb_device", ATTR{{bDeviceClass}}=="{item}", ATTR{{authorized}}="1"'
-        for item in ("09", *profile.hardware.usb_classes)
-        if profile.hardware.usb_classes
-    ]
+    match = 'ACTION=="add", SUBSYSTEM=="usb", ENV{DEVTYPE}=="usb_device", ATTR{bDeviceClass}=='
+    hub = "09"
+    classes = (hub, *profile.hardware.usb_classes) if profile.hardware.usb_classes else ()
+    rules = [f'{match}"{item}", ATTR{{authorized}}="1"' for item in classes]
     return text(head, *rules)
 
 
@@ -154,9 +153,7 @@ def _data_files(profile: Profile) -> RootPlan:
         "usr/lib/systemd/system/sysinit.target.wants/systemd-repart.service": Symlink("../systemd-repart.service"),
     }
     if encrypted:
-        plan["etc/crypttab"] = text(
-            "data /dev/disk/by-partlabel/data none luks,tpm2-device=auto,headless=yes,discard"
-        )
+        plan["etc/crypttab"] = text("data /dev/disk/by-partlabel/data none luks,tpm2-device=auto,headless=yes,discard")
     return plan
 
 

@@ -31,7 +31,8 @@ ADMIN_PROGRAMS = frozenset({"dmsetup", "e2fsck", "fsck.ext4", "mke2fs", "mkfs.ex
 SYSTEMD_HELPERS = frozenset(
     """systemd systemd-bless-boot systemd-cgroups-agent systemd-cryptsetup systemd-executor systemd-fsck
     systemd-journald systemd-makefs systemd-modules-load systemd-networkd systemd-networkd-wait-online
-    systemd-pcrextend systemd-pstore systemd-random-seed systemd-remount-fs systemd-shutdown systemd-sysctl systemd-sysroot-fstab-check
+    systemd-pcrextend systemd-pstore systemd-random-seed systemd-remount-fs systemd-shutdown systemd-sysctl
+    systemd-sysroot-fstab-check
     systemd-tpm2-setup systemd-udevd systemd-veritysetup systemd-volatile-root""".split()
 )
 GENERATORS = frozenset(

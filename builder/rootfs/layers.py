@@ -1,4 +1,4 @@
-"""The two layers of a root: the base (packages, wheels, modules, units), kept by its inputs, and what is ours on top."""
+"""The base layer of a root: packages, wheels, modules, units, finished; kept by its inputs."""
 
 from __future__ import annotations
 
@@ -112,7 +112,13 @@ def module_plan(lock: Lock, pool: Pool, tools: Sandbox, names: Iterable[str], *,
 
 def unit_plan(*, test_agent: bool) -> RootPlan:
     """The units of our services, their users and directories."""
-    targets = {".service": "system", ".socket": "system", ".target": "system", ".slice": "system", ".preset": "system-preset"}
+    targets = {
+        ".service": "system",
+        ".socket": "system",
+        ".target": "system",
+        ".slice": "system",
+        ".preset": "system-preset",
+    }
     plan: RootPlan = {}
     for file in sorted((source_root() / "appliance/units").iterdir()):
         if "agent" in file.name and not test_agent:

@@ -53,7 +53,7 @@ def read_index(directory: Path) -> ModuleIndex:
     aliases = []
     for line in (directory / "modules.alias").read_text().splitlines():
         if line.startswith("alias "):
-            _, pattern, name = line.split()
+            pattern, _, name = line.removeprefix("alias ").rpartition(" ")  # some patterns hold blanks
             aliases.append((pattern.replace("-", "_"), name.replace("-", "_")))
     builtin = frozenset(module_name(line) for line in (directory / "modules.builtin").read_text().splitlines())
     return ModuleIndex(paths, dependencies, soft, tuple(aliases), builtin)

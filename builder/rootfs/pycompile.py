@@ -1,18 +1,19 @@
-"""Byte-compile Python files so that the bytes depend on each source alone. Runs inside the tools tree, no imports of ours.
+"""Byte-compile Python files so that the bytes depend on each source alone. Runs inside the tools tree.
 
 marshal writes a reference flag that depends on what else the process has interned, so compiling many files in one
 process gives bytes that depend on their order. Every file is compiled in a fork of the same, untouched parent.
 
-Usage: python3 -I - ROOT < paths, one a line, relative to ROOT. Writes __pycache__/NAME.cpython-313.pyc beside each, with
-an unchecked source hash (PEP 552): no time stamp, and nothing to check on a sealed root.
+Usage: python3 -I pycompile.py ROOT < paths, one a line, relative to ROOT. Writes __pycache__/NAME.cpython-313.pyc
+beside each, with an unchecked source hash (PEP 552): no time stamp, and nothing to check on a sealed root.
 """
 
 import importlib.util
+import marshal
 import os
 import sys
-from importlib import _bootstrap_external  # type: ignore[attr-defined]
 
 WORKERS = 2
+_HEADER = importlib.util.MAGIC_NUMBER + (0b01).to_bytes(4, "little")  # PEP 552: hash-based, unchecked
 
 
 def compile_one(root: str, path: str) -> None:
@@ -23,7 +24,7 @@ def compile_one(root: str, path: str) -> None:
         code = compile(source, "/" + path, "exec", dont_inherit=True, optimize=0)
     except (SyntaxError, ValueError):
         return
-    data = _bootstrap_external._code_to_hash_pyc(code, importlib.util.source_hash(source), False)
+    data = _HEADER + importlib.util.source_hash(source) + marshal.dumps(code)
     target = importlib.util.cache_from_source(os.path.join(root, path))  # noqa: PTH118
     os.makedirs(os.path.dirname(target), exist_ok=True)  # noqa: PTH103, PTH120
     with open(target, "wb") as output:  # noqa: PTH123

@@ -87,6 +87,10 @@ class Agent:
         if not answer.ok:
             raise EdgesealError(f"in the machine, {path}: {answer.error.strip().rsplit(chr(10), 1)[-1]}")
 
+    def poll(self) -> None:
+        """Take in what has come, at most half a second long: a hello is remembered."""
+        self._receive()
+
     def close(self) -> None:
         """Hang up."""
         self._channel.close()

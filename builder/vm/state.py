@@ -113,7 +113,7 @@ def make_overlay(base: DiskFile, target: Path, tree: Sandbox, *, below: tuple[Pa
         ["qemu-img", "create", "-q", "-f", "qcow2", "-b", path, "-F", base.format, target],
         reason="make an overlay of the disk",
         writable=[target.parent],
-        binds={image: None for image in (*below, path)},
+        binds=dict.fromkeys((*below, path)),
     )
     return DiskFile(target, "qcow2")
 

@@ -129,7 +129,12 @@ class Authority:
     def make(cls, name: str) -> Authority:
         """A self-signed CA."""
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(name, name, key).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        usage = x509.KeyUsage(**dict.fromkeys(_KEY_USAGES, False) | {"key_cert_sign": True, "crl_sign": True})
+        builder = (
+            _builder(name, name, key, key)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(usage, critical=True)
+        )
         return cls(key, builder.sign(key, hashes.SHA256()))
 
     def pem(self) -> bytes:
@@ -141,7 +146,9 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         usage = ExtendedKeyUsageOID.CLIENT_AUTH if address is None else ExtendedKeyUsageOID.SERVER_AUTH
         issuer = self.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
-        builder = _builder(name, str(issuer), key).add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        builder = _builder(name, str(issuer), key, self.key).add_extension(
+            x509.ExtendedKeyUsage([usage]), critical=False
+        )
         if address is not None:
             names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
             builder = builder.add_extension(names, critical=False)
@@ -151,7 +158,15 @@ class Authority:
         )
 
 
-def _builder(name: str, issuer: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+_KEY_USAGES = (
+    *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+    *("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+)
+
+
+def _builder(
+    name: str, issuer: str, key: ec.EllipticCurvePrivateKey, issuer_key: ec.EllipticCurvePrivateKey
+) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
@@ -160,6 +175,8 @@ def _builder(name: str, issuer: str, key: ec.EllipticCurvePrivateKey) -> x509.Ce
         .serial_number(x509.random_serial_number())
         .not_valid_before(START)
         .not_valid_after(END)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
     )
 
 

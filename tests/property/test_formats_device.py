@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -106,7 +107,7 @@ def logs(draw: st.DrawFn) -> list[bytes]:
 def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
     """`data` cut at the given places."""
     places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    return [data[start:end] for start, end in zip(places, places[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(places)]
 
 
 @given(st.lists(FRAMES, max_size=4), st.lists(st.integers(0, 10**6), max_size=8))

@@ -21,6 +21,7 @@ from appliance.formats.model_card import ModelCard, decode_model_card, encode_mo
 from appliance.formats.recovery import decode_escrow, luks_uuid, verify_escrow
 from appliance.formats.uplink_message import decode_uplink_answer, decode_uplink_request, encode_uplink_message
 from appliance.formats.verdict import Verdict, decode_verdict, encode_verdict
+from builder.host.paths import source_root
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 IEC_CATEGORIES = {
@@ -395,3 +396,12 @@ def test_a_verdict_fits_into_a_request() -> None:
     assert isinstance(longest, Verdict)
     assert decode_verdict(encode_verdict(longest)) == longest
     assert isinstance(decode_model_card(CARD), ModelCard)
+
+
+def test_the_page_lists_the_catalogue() -> None:
+    page = (source_root() / "docs" / "specs" / "audit-event.md").read_text()
+    for name, kind in CATALOGUE.items():
+        fields = ", ".join(f"`{field}` ({type_})" for field, type_ in kind.fields.items()) or "–"
+        said_by = "log" if kind.writer_only else "services"
+        assert f"\n| `{name}` | {kind.category} | {fields} | {said_by} | {kind.sentence} |\n" in page
+    assert page.count("\n| `") == len(CATALOGUE) + 6  # the table of the entry's keys

@@ -1,0 +1,169 @@
+"""A place to build in: its own copy of the checkout, cache, keys and interpreter, and its own kind of user and machine.
+
+What the copies share with the original are bytes only: times, owners, paths and the order of filling differ.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from builder.archive.fetch import fetch
+from builder.archive.pool import Pool
+from builder.host.toolstree import default_pool
+from builder.lock.codec import decode_lock
+from builder.lock.store import lock_path
+
+STRANGER = 64321
+"""A user and group id that stands in no passwd file."""
+
+_SOURCES = ("appliance", "builder", "profiles", "pyproject.toml")
+_ENTER = """
+set -eu
+echo "$HOST" > /proc/sys/kernel/hostname
+mount --bind "$BASE_FROM" "$BASE_TO"
+mount --bind "$PACKAGES_FROM" "$PACKAGES_TO"
+umask "$UMASK"
+unset BASE_FROM BASE_TO PACKAGES_FROM PACKAGES_TO UMASK HOST
+exec "$@"
+"""
+_MAIN = "import sys; from builder.cli.main import main; sys.exit(main())"
+
+
+def copy_sources(checkout: Path, target: Path) -> Path:
+    """What a build reads of a checkout, without bytecode."""
+    target.mkdir()
+    for name in _SOURCES:
+        if (checkout / name).is_dir():
+            shutil.copytree(checkout / name, target / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        else:
+            shutil.copyfile(checkout / name, target / name)
+    return target
+
+
+def items_of(names: Iterable[str]) -> list[str]:
+    """The pool items of these locks, brought into the user's pool when they are not there yet."""
+    items = set()
+    for name in names:
+        lock = decode_lock(lock_path(name).read_bytes(), file=name)
+        fetch(lock, default_pool(), offline=False)
+        items |= {package.sha256 for package in lock.packages} | {wheel.sha256 for wheel in lock.wheels}
+    return sorted(items)
+
+
+def copy_pool(items: Sequence[str], cache: Path) -> Pool:
+    """A pool below the directory `cache`, filled in the order of `items`, with times of now."""
+    source, pool = default_pool(), Pool(cache / "pool")
+    for item in items:
+        pool.path(item).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source.path(item), pool.path(item))
+    return pool
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """root: holds source/, cache/, keys/ and out/; any user may reach it.
+
+    stranger: run as STRANGER, who is nobody, instead of root. cpus: as taskset has it. environment: added to a clean
+    one. cwd: current directory.
+    """
+
+    root: Path
+    hostname: str = "localhost"
+    umask: str = "022"
+    cpus: str | None = None
+    stranger: bool = False
+    cwd: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def furnish(self, sources: Path, keys: Path, items: Sequence[str]) -> None:
+        """Copy everything in. items: of the pool, in the order in which they arrive."""
+        self.root.mkdir()
+        copy_sources(sources, self.root / "source")
+        shutil.copytree(keys, self.root / "keys")
+        copy_pool(items, self.root / "cache")
+        for name in ("python", "packages", "out", "home"):
+            (self.root / name).mkdir()
+        if self.stranger:
+            for path in (self.root, *self.root.rglob("*")):
+                os.chown(path, STRANGER, STRANGER, follow_symlinks=False)
+
+    def command(self, *words: str | Path) -> list[str]:
+        """The argument list that runs `edgeseal WORDS` here."""
+        python = self.root / "python" / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+        entered = ["unshare", "--uts", "--mount"]
+        if os.geteuid() != 0:
+            entered += ["--user", "--map-root-user"]
+        entered += ["sh", "-c", _ENTER, "sh"]
+        if self.cpus is not None:
+            entered += ["taskset", "--cpu-list", self.cpus]
+        if self.stranger and os.geteuid() == 0:
+            entered += ["setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups", "--no-new-privs"]
+        return [*entered, str(python), "-c", _MAIN, *(str(word) for word in words)]
+
+    def settings(self) -> dict[str, str]:
+        """The whole environment."""
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.root / "home"),
+            "EDGESEAL_CACHE": str(self.root / "cache"),
+            "PYTHONPATH": f"{self.root / 'source'}:{self.root / 'packages'}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "HOST": self.hostname,
+            "UMASK": self.umask,
+            "BASE_FROM": sys.base_prefix,
+            "BASE_TO": str(self.root / "python"),
+            "PACKAGES_FROM": sysconfig.get_path("purelib"),
+            "PACKAGES_TO": str(self.root / "packages"),
+            **self.environment,
+        }
+
+    def start(self, *words: str | Path) -> subprocess.Popen[str]:
+        """`edgeseal WORDS` in a process group of its own."""
+        return subprocess.Popen(
+            self.command(*words),
+            env=self.settings(),
+            cwd=self.cwd or self.root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def build(self, profile: str) -> subprocess.Popen[str]:
+        """Start to build a profile into out/PROFILE, without any network use of its own."""
+        return self.start(
+            "build", profile, "--keys", self.root / "keys", "--out", self.out(profile), "--offline", "--json"
+        )
+
+    def out(self, profile: str) -> Path:
+        """Where `build` puts a profile."""
+        return self.root / "out" / profile
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    """Standard output of a process that ends well; fails with what it said otherwise."""
+    return finished_all([process])[0]
+
+
+def finished_all(processes: Iterable[subprocess.Popen[str]]) -> list[str]:
+    """The same for some that run at once; none is left running."""
+    running = list(processes)
+    said = [process.communicate() for process in running]
+    for process, (output, talk) in zip(running, said, strict=True):
+        assert process.returncode == 0, f"exit {process.returncode}\n{output}\n{talk}"
+    return [output for output, _talk in said]
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    """SIGKILL for the process and all that it started, as a power cut would end them."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()

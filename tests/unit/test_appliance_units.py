@@ -1,0 +1,146 @@
+"""The units of the services against what the code and the promises say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from appliance.formats.audit_event import AUDIT_SOCKET
+from appliance.formats.identities import CLIENTS_GROUP, USERS
+from appliance.formats.uplink_message import UPLINK_SOCKET
+from builder.host.paths import source_root
+
+UNITS = source_root() / "appliance" / "units"
+SERVICES = sorted(path.name for path in UNITS.glob("*.service"))
+SANDBOXED = [name for name in SERVICES if name not in ("edgeseal-agent.service", "edgeseal-fallback.service")]
+PYTHON = "/usr/bin/python3 -I -m appliance."
+
+
+def settings(name: str) -> dict[str, list[str]]:
+    """KEY -> values of one unit file."""
+    found: dict[str, list[str]] = {}
+    for line in (UNITS / name).read_text().splitlines():
+        if "=" in line and not line.startswith("#"):
+            key, _, value = line.partition("=")
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def test_users_have_the_same_numbers_everywhere() -> None:
+    text = (UNITS / "edgeseal.sysusers").read_text()
+    users = {name: int(number) for name, number in re.findall(r"^u (\S+) (\d+) ", text, re.MULTILINE)}
+    groups = [(name, int(number)) for name, number in re.findall(r"^g (\S+) (\d+)", text, re.MULTILINE)]
+    assert users == USERS
+    assert groups == [CLIENTS_GROUP]
+    assert text.count("/usr/sbin/nologin") == len(USERS)
+
+
+def test_every_unit_is_enabled_or_pulled_in() -> None:
+    presets = "".join(path.read_text() for path in sorted(UNITS.glob("*.preset")))
+    enabled = re.findall(r"^enable (\S+)$", presets, re.MULTILINE)
+    assert len(enabled) == len(set(enabled))
+    for path in UNITS.iterdir():
+        if path.suffix in (".service", ".socket", ".target") and path.name != "edgeseal-fallback.service":
+            assert path.name in enabled
+            assert "[Install]" in path.read_text()
+    assert settings("edgeseal-health.service")["OnFailure"] == ["edgeseal-fallback.service"]
+
+
+def test_the_agent_is_apart_from_everything_else() -> None:
+    """The builder leaves out whatever has `agent` in its name; nothing else may need it."""
+    for path in UNITS.iterdir():
+        if "agent" not in path.name:
+            assert "agent" not in path.read_text()
+
+
+@pytest.mark.parametrize("name", SANDBOXED)
+def test_every_service_is_confined(name: str) -> None:
+    found = settings(name)
+    for key in ("NoNewPrivileges", "MemoryDenyWriteExecute", "LockPersonality", "RestrictSUIDSGID"):
+        assert found[key] == ["yes"], key
+    for key in ("ProtectKernelTunables", "ProtectKernelModules", "ProtectClock", "RestrictNamespaces"):
+        assert found[key] == ["yes"], key
+    assert found["ProtectSystem"] == ["strict"]
+    assert found["SystemCallArchitectures"] == ["native"]
+    assert found["CapabilityBoundingSet"][0] in ("", "CAP_NET_ADMIN", "CAP_IPC_LOCK")
+    assert found["LimitCORE"] == ["0"]
+    assert "User" in found
+
+
+@pytest.mark.parametrize("name", [name for name in SANDBOXED if name != "edgeseal-network.service"])
+def test_only_the_uplink_has_the_internet(name: str) -> None:
+    families = settings(name)["RestrictAddressFamilies"][0].split()
+    internet = {"AF_INET", "AF_INET6"} & set(families)
+    assert bool(internet) == (name == "edgeseal-uplink.service")
+    assert ("PrivateNetwork" in settings(name)) == (not internet)
+
+
+def test_python_only_runs_our_modules_isolated() -> None:
+    for name in SERVICES:
+        for command in settings(name).get("ExecStart", []):
+            if "python" in command:
+                assert command.startswith(PYTHON)
+                module = command.removeprefix(PYTHON).split()[0]
+                assert (source_root() / "appliance" / module / "__main__.py").is_file()
+
+
+@pytest.mark.parametrize("name", ["edgeseal-audit", "edgeseal-uplink", "edgeseal-inference"])
+def test_long_running_services_are_watched_and_start_again_for_ever(name: str) -> None:
+    found = settings(f"{name}.service")
+    assert found["Type"] == ["notify"]
+    assert int(found["WatchdogSec"][0]) >= 60
+    assert found["Restart"] == ["on-failure"]
+    assert found["StartLimitIntervalSec"] == ["0"]
+    assert "TimeoutStartSec" not in found  # the profile's timeout_s holds
+    assert found["User"] == [name]
+
+
+@pytest.mark.parametrize(
+    ("unit", "path"), [("edgeseal-audit.socket", AUDIT_SOCKET), ("edgeseal-uplink.socket", UPLINK_SOCKET)]
+)
+def test_sockets_are_where_the_clients_look(unit: str, path: str) -> None:
+    found = settings(unit)
+    assert found["ListenSequentialPacket"] == [path]
+    assert found["SocketUser"] == [unit.removesuffix(".socket")]
+    assert found["SocketGroup"] == [CLIENTS_GROUP[0]]
+    assert found["SocketMode"] == ["0660"]
+
+
+def test_clients_of_the_sockets_are_in_their_group() -> None:
+    for name in ("uplink", "inference", "health", "recovery-escrow"):
+        assert settings(f"edgeseal-{name}.service")["SupplementaryGroups"] == [CLIENTS_GROUP[0]]
+
+
+def test_the_inference_service_sees_no_key_of_the_site() -> None:
+    assert settings("edgeseal-inference.service")["ImportCredential"] == ["edgeseal.device-id"]
+    for name in ("audit", "health", "network", "recovery-escrow"):
+        assert "ImportCredential" not in settings(f"edgeseal-{name}.service")
+
+
+def test_the_health_check_waits_for_every_service() -> None:
+    [command] = settings("edgeseal-health.service")["ExecStart"]
+    assert command.split()[4:] == [f"edgeseal-{name}.service" for name in ("audit", "uplink", "inference", "network")]
+    assert settings("edgeseal-health.service")["Before"] == ["boot-complete.target"]
+    assert "RequiredBy=boot-complete.target" in (UNITS / "edgeseal-health.service").read_text()
+
+
+def test_no_interface_without_the_ruleset() -> None:
+    found = settings("edgeseal-network.service")
+    assert found["RequiredBy"] == ["systemd-networkd.service"]
+    assert {"network-pre.target", "systemd-networkd.service"} <= set(found["Before"][0].split())
+
+
+def test_no_unit_names_a_place_outside_the_image() -> None:
+    for path in UNITS.iterdir():
+        assert not re.search(r"/(home|usr/local|root)\b", path.read_text()), path.name
+        assert Path(path.name).suffix in (
+            ".service",
+            ".socket",
+            ".target",
+            ".preset",
+            ".sysusers",
+            ".tmpfiles",
+            ".rules",
+        )
