@@ -81,6 +81,7 @@ class DeviceConfig(FrozenStruct, frozen=True, kw_only=True):
     uplink: UplinkConfig
     audit: AuditConfig = AuditConfig()
     health: HealthConfig = HealthConfig()
+    usb_classes: tuple[Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{2}$")], ...] = ()
 
 
 def encode_device_config(config: DeviceConfig) -> bytes:

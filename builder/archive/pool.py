@@ -14,15 +14,10 @@ from pathlib import Path
 
 from appliance.core.durable import fsync_directory
 from appliance.core.errors import EdgesealError, InputError, VerificationError
+from builder.archive.digest import file_sha256
 from builder.host.scratch import scratch_file
 
 _CHUNK = 1 << 20
-
-
-def file_sha256(path: Path) -> str:
-    """Lower-case hex SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _copy_durably(source: Path, target: Path) -> str:

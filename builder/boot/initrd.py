@@ -5,6 +5,7 @@ Binaries come from the base layer; their libraries are followed through the ELF 
 
 from __future__ import annotations
 
+import posixpath
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -48,6 +49,7 @@ _PROGRAMS = (
     "usr/lib/systemd/systemd-veritysetup",
 )
 # Opened at run time, and only suggested by the dlopen notes: without them no boot phase is measured.
+_LOADERS = ("usr/lib64/ld-linux-x86-64.so.2", "usr/lib/ld-linux-aarch64.so.1")
 _LIBRARIES = ("libtss2-esys.so.0", "libtss2-mu.so.0", "libtss2-rc.so.0", "libtss2-tcti-device.so.0")
 _UNITS = """basic.target emergency.service emergency.target final.target initrd-cleanup.service initrd-fs.target
     initrd-parse-etc.service initrd-root-device.target initrd-root-fs.target initrd-switch-root.service
@@ -97,19 +99,22 @@ def make_initrd(profile: Profile, lock: Lock, pool: Pool, tools: Sandbox) -> Pat
     """The compressed archive, kept by its inputs."""
     base = layers.base_layer(profile, lock, pool, tools)
     wanted = (*_COMMON_MODULES, *profile.hardware.initrd_modules)
-    manager = files.manager_settings(profile, initrd=True)
+    settings: RootPlan = {
+        "usr/lib/systemd/system.conf.d/edgeseal.conf": files.manager_settings(profile, initrd=True),
+        f"{_UNIT_DIRECTORY}/initrd.target.d/edgeseal.conf": files.boot_deadline(2 * profile.timeout_s),
+    }
     key = key_of(
         base.name,
         encode_lock(lock),
         repr((sorted(wanted), ZSTD_LEVEL)),
-        manager.read(),
+        layers.plan_digest(settings),
         code_digest([cpio, elf, files, modules]),
         Path(__file__).read_bytes(),
     )
 
     def make(target: Path) -> None:
         _, version = layers.kernel_tree(lock, pool)
-        plan = _plan(base, manager)
+        plan = _plan(base) | settings
         plan |= layers.module_plan(lock, pool, tools, wanted, where="hardware.initrd_modules")
         index = _module_index(plan, version, tools, target.parent)
         archive = cpio.write_cpio(plan | index, epoch=lock.epoch)
@@ -120,7 +125,7 @@ def make_initrd(profile: Profile, lock: Lock, pool: Pool, tools: Sandbox) -> Pat
     return cached_file("initrd", key, make)
 
 
-def _plan(base: Path, manager: File) -> RootPlan:
+def _plan(base: Path) -> RootPlan:
     plan: RootPlan = {name: Directory() for name in ("dev", "proc", "run", "sys", "sysroot", "tmp", "var", "root")}
     plan |= {name: Symlink(f"usr/{name}") for name in ("bin", "lib", "sbin")}
     plan["lib64"] = Symlink("usr/lib64")
@@ -128,7 +133,6 @@ def _plan(base: Path, manager: File) -> RootPlan:
     plan["etc/initrd-release"] = text("ID=edgeseal", "NAME=edgeseal", 'PRETTY_NAME="edgeseal initrd"')
     plan["etc/os-release"] = Symlink("initrd-release")
     plan["etc/machine-id"] = File(content=b"")
-    plan["usr/lib/systemd/system.conf.d/edgeseal.conf"] = manager
     plan["usr/sbin/modprobe"] = Symlink("../bin/kmod")
     plan["etc/modules-load.d/edgeseal.conf"] = text("dm_verity", "erofs", "efivarfs", "i6300esb")
     for name in ("passwd", "group", "nsswitch.conf"):
@@ -160,12 +164,17 @@ def _program_plan(base: Path) -> RootPlan:
 
     opened = [str(place) for name in _LIBRARIES if (place := find(name)) is not None]
     libraries = elf.closure([*_PROGRAMS, *opened], find, lambda path: base / path)
-    plan: RootPlan = {
-        path: File(source=(base / path).resolve(), mode=0o755) for path in sorted({*_PROGRAMS, *opened, *libraries})
-    }
-    for loader in ("usr/lib64/ld-linux-x86-64.so.2", "usr/lib/ld-linux-aarch64.so.1"):
-        if (base / loader).exists():
-            plan[loader] = File(source=(base / loader).resolve(), mode=0o755)
+    loaders = [path for path in _LOADERS if (base / path).exists()]
+    plan: RootPlan = {}
+    queue = [*_PROGRAMS, *opened, *libraries, *loaders]
+    while queue:
+        path = queue.pop()
+        if (base / path).is_symlink():
+            target = str((base / path).readlink())
+            plan[path] = Symlink(target)
+            queue.append(posixpath.normpath(posixpath.join("/", posixpath.dirname(path), target)).lstrip("/"))
+        else:
+            plan[path] = File(source=base / path, mode=0o755)
     return plan
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+from builder.host.paths import cache_directory
 from builder.host.sandbox import Sandbox
+from builder.host.scratch import scratch_directory
 from builder.rootfs.entries import File
 from builder.signing.authenticode import sign_pe
 from builder.signing.pcrpolicy import PHASE_DATA, measure_uki, pcr_signature
@@ -66,8 +67,7 @@ def sign_uki(uki: UnsignedUki, signer: Signer, *, command_line: str) -> SignedUk
 
 
 def _ukify(parts: UkiParts, tools: Sandbox, *, pcr_public_pem: bytes, signature: bytes | None) -> bytes:
-    with TemporaryDirectory() as name:
-        directory = Path(name)
+    with scratch_directory(cache_directory(), ".uki-") as directory:
         files = {"cmdline": parts.command_line.encode(), "osrel": parts.os_release.read(), "pcrpkey": pcr_public_pem}
         for key, data in files.items():
             (directory / key).write_bytes(data)

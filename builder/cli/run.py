@@ -17,9 +17,8 @@ from builder.vm.config import HostForward
 from builder.vm.machine import Connections, VirtualMachine
 from builder.vm.opened import OpenedBuild, certificates_for, open_build
 from builder.vm.session import persistent_state, power_off, running, scratch_directory
-from builder.vm.state import MachineState, Wanted, make_state, may_use_kvm
+from builder.vm.state import MachineState, Wanted, make_state
 
-_PAUSE_S = 0.2
 INTERRUPTED = 130
 
 
@@ -27,8 +26,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", type=Path, metavar="DIR", help="what `edgeseal build` left")
     parser.add_argument("--tpm", action=argparse.BooleanOptionalAction, help="a TPM (default: on x86_64)")
     parser.add_argument("--no-secure-boot", action="store_true", help="firmware without keys: it checks nothing")
-    parser.add_argument("--keys", type=Path, metavar="DIR", help="the keys it was built with (default: by its manifest)")
-    parser.add_argument("--persistent", action="store_true", help="write to disk.raw itself; keep TPM and firmware state")
+    parser.add_argument(
+        "--keys", type=Path, metavar="DIR", help="the keys it was built with (default: by its manifest)"
+    )
+    parser.add_argument(
+        "--persistent", action="store_true", help="write to disk.raw itself; keep TPM and firmware state"
+    )
     parser.add_argument("--share", type=Path, metavar="DIR", help="show a directory as a read-only FAT disk `share`")
     parser.add_argument(
         "--forward", action="append", default=[], metavar="HOST:GUEST", help="a TCP port of this host's loopback"
@@ -42,6 +45,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--console", type=Path, metavar="FILE", help="write the console there, not to the terminal")
     parser.add_argument("--until", metavar="TEXT", help="end when the console says TEXT")
     parser.add_argument("--timeout", type=int, metavar="SECONDS", help="fail when it has not ended by then")
+    parser.add_argument(
+        "--kvm", action="store_true", help="use the host's virtualisation; it must have system management mode"
+    )
     parser.add_argument("--memory", type=int, default=1024, metavar="MIB", help="memory (default: 1024)")
 
 
@@ -53,7 +59,7 @@ def _execute(arguments: argparse.Namespace) -> dict[str, Any]:
         host_forwards=tuple(parse_forward(text) for text in arguments.forward),
         share=_shared(arguments.share),
         memory_mib=arguments.memory,
-        accelerator="kvm" if may_use_kvm() and build.manifest.architecture == "x86_64" else "tcg",
+        accelerator="kvm" if arguments.kvm else "tcg",
     )
     with scratch_directory() as scratch:
         state = _state(arguments, build, wanted, scratch)
@@ -106,12 +112,20 @@ def _follow(machine: VirtualMachine, arguments: argparse.Namespace) -> str:
                 return _ending(machine)
             if deadline is not None and time.monotonic() > deadline:
                 raise EdgesealError(f"the machine has not ended after {arguments.timeout} s")
-            machine.agent.poll()
-            time.sleep(_PAUSE_S)
+            _listen(machine)
     except KeyboardInterrupt:
         say("ending the machine")
         power_off(machine)
         return "interrupt"
+
+
+def _listen(machine: VirtualMachine) -> None:
+    """Wait a little, and remember the agent's hello. The channel closes when the machine ends, which is no error."""
+    try:
+        machine.agent.poll()
+    except EdgesealError:
+        if not machine.wait_for_end(within_s=5):
+            raise
 
 
 def _ending(machine: VirtualMachine) -> str:

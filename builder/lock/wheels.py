@@ -13,7 +13,8 @@ from tempfile import TemporaryDirectory
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from appliance.core.errors import EdgesealError, InputError
-from builder.archive.pool import Pool, file_sha256
+from builder.archive.digest import file_sha256
+from builder.archive.pool import Pool
 from builder.host.run import run
 from builder.lock.types import LockedWheel
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _PROVIDER = "CPUExecutionProvider"
 _TAPS = np.arange(-3, 5)
 _MILLION = 1_000_000
-SCORE_TOLERANCE_PPM = 20_000
+SCORE_TOLERANCE_PPM = 2_000  # 64 measured between the two scalings; the rest is for other processors
 
 
 @dataclass(frozen=True)

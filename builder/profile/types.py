@@ -206,4 +206,5 @@ class Profile(FrozenStruct, frozen=True, kw_only=True):
             uplink=self.uplink,
             audit=self.audit,
             health=self.health,
+            usb_classes=tuple(sorted(self.hardware.usb_classes)),
         )

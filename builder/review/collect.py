@@ -5,21 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
+import msgspec
+
 from appliance.core.errors import VerificationError
 from builder.archive import debian
 from builder.archive.pool import Pool
+from builder.archive.stepcache import cached_file, code_digest, key_of
+from builder.lock.codec import encode_lock
 from builder.lock.types import Lock, LockedPackage, LockedWheel
+from builder.review import facts, licences
 from builder.review.facts import PackageFacts, WheelFacts, normalised, package_facts, wheel_facts
 
 
 def collect_packages(lock: Lock, pool: Pool, tree_of: Callable[[LockedPackage], Path]) -> dict[str, PackageFacts]:
-    """Facts by package name. tree_of: the whole package, unpacked with /usr merged."""
+    """Facts by package name, kept by the lock. tree_of: the whole package, unpacked with /usr merged."""
+    key = key_of(encode_lock(lock), code_digest([debian, facts, licences]), Path(__file__).read_bytes())
+
+    def make(target: Path) -> None:
+        target.write_bytes(msgspec.json.encode(_read_packages(lock, pool, tree_of)))
+
+    return msgspec.json.decode(cached_file("package-facts", key, make).read_bytes(), type=dict[str, PackageFacts])
+
+
+def _read_packages(lock: Lock, pool: Pool, tree_of: Callable[[LockedPackage], Path]) -> dict[str, PackageFacts]:
     trees = {package.name: tree_of(package) for package in lock.packages}
-    facts = {}
+    found = {}
     for package in lock.packages:
         deb = pool.open_verified(package.sha256, what=f"{package.name} {package.version}")
-        facts[package.name] = package_facts(debian.control_files(deb)["control"], copyright_text(package.name, trees))
-    return facts
+        found[package.name] = package_facts(debian.control_files(deb)["control"], copyright_text(package.name, trees))
+    return found
 
 
 def copyright_text(package: str, trees: Mapping[str, Path]) -> str | None:
@@ -46,13 +60,13 @@ def collect_wheels(
     lock: Lock, tree_of: Callable[[LockedWheel], Path], *, only_models: Collection[str]
 ) -> dict[str, WheelFacts]:
     """Facts by wheel name. only_models: normalised names of wheels that are not installed. Raises VerificationError."""
-    facts = {}
+    collected = {}
     for wheel in lock.wheels:
         found = sorted(tree_of(wheel).glob("*.dist-info/METADATA"))
         if len(found) != 1:
             raise VerificationError(f"{wheel.filename} has {len(found)} METADATA files, expected one")
-        facts[wheel.name] = wheel_facts(found[0].read_bytes(), installed=normalised(wheel.name) not in only_models)
-    return facts
+        collected[wheel.name] = wheel_facts(found[0].read_bytes(), installed=normalised(wheel.name) not in only_models)
+    return collected
 
 
 def _find(name: str, trees: Mapping[str, Path]) -> tuple[Path | None, Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Iterator
 from functools import cached_property
@@ -13,6 +12,7 @@ from typing import Any
 from cryptography import x509
 
 from appliance.core.errors import DecodeError, InputError, Place, VerificationError
+from builder.archive.digest import file_sha256
 from builder.host.sandbox import Sandbox
 from builder.review.gpt import Partition, read_partitions
 from builder.review.manifest import MANIFEST_NAME, PROVENANCE_NAME, SBOM_NAME, Manifest, decode_manifest
@@ -123,8 +123,7 @@ class Evidence:
 
     def sha256(self, path: Path) -> str:
         """Of any file."""
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_sha256(path)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +25,7 @@ from builder.review.manifest import (
     MANIFEST_NAME,
     PROVENANCE_NAME,
     SBOM_NAME,
+    FileRecord,
     Manifest,
     PartitionRecord,
     VerityRecord,
@@ -59,8 +62,13 @@ def write_evidence(
     shutil.copyfile(image.data, directory / "root.erofs")
     shutil.copyfile(image.hashes, directory / "root.verity")
     (directory / "uki.efi").write_bytes(uki.data)
-    (directory / SBOM_NAME).write_bytes(_sbom(order, directory, pool=pool, image=image, models=models))
-    manifest = _manifest(order, keys, directory, root=root, image=image, uki=uki)
+    with ThreadPoolExecutor() as beside:
+        large = {name: beside.submit(file_record, directory / name) for name in ARTEFACT_NAMES if name != SBOM_NAME}
+        sbom = _sbom(order, root_record=large["root.erofs"], pool=pool, image=image, models=models)
+        (directory / SBOM_NAME).write_bytes(sbom)
+        records = {name: record.result() for name, record in large.items()}
+    records[SBOM_NAME] = file_record(directory / SBOM_NAME)
+    manifest = _manifest(order, keys, directory, root=root, image=image, uki=uki, files=records)
     data = encode_manifest(manifest)
     (directory / MANIFEST_NAME).write_bytes(data)
     statement = make_statement(manifest, data, lock=order.lock, builder_source=source_digest(source_root()))
@@ -72,7 +80,9 @@ def write_evidence(
     return manifest
 
 
-def _sbom(order: Order, directory: Path, *, pool: Pool, image: VerityImage, models: tuple[Model, ...]) -> bytes:
+def _sbom(
+    order: Order, *, root_record: Future[FileRecord], pool: Pool, image: VerityImage, models: tuple[Model, ...]
+) -> bytes:
     profile, lock = order.profile, order.lock
     sources = {source.name: source for source in profile.software.models}
     model_wheels = {facts.normalised(source.wheel.split("==")[0]) for source in profile.software.models}
@@ -96,7 +106,7 @@ def _sbom(order: Order, directory: Path, *, pool: Pool, image: VerityImage, mode
             profile=profile.name,
             version=profile.version,
             architecture=profile.architecture,
-            root_sha256=file_record(directory / "root.erofs").sha256,
+            root_sha256=root_record.result().sha256,
             root_hash=image.root_hash,
         ),
         lock=lock,
@@ -109,7 +119,14 @@ def _sbom(order: Order, directory: Path, *, pool: Pool, image: VerityImage, mode
 
 
 def _manifest(
-    order: Order, keys: KeySet, directory: Path, *, root: RootTree, image: VerityImage, uki: SignedUki
+    order: Order,
+    keys: KeySet,
+    directory: Path,
+    *,
+    root: RootTree,
+    image: VerityImage,
+    uki: SignedUki,
+    files: Mapping[str, FileRecord],
 ) -> Manifest:
     profile = order.profile
     return build_manifest(
@@ -132,7 +149,7 @@ def _manifest(
             PartitionRecord(label=part.label, type=part.type, uuid=part.uuid, offset=part.offset, size=part.size)
             for part in read_partitions(directory / "disk.raw")
         ],
-        files={name: file_record(directory / name) for name in ARTEFACT_NAMES},
+        files=files,
         tree_digest=root.tree_digest,
     )
 

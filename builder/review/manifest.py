@@ -15,6 +15,7 @@ import msgspec
 from appliance.core.canonical import canonical_json
 from appliance.core.errors import DecodeError, Place
 from appliance.formats.device import FrozenStruct, Identifier, Sha256Hex
+from builder.archive.digest import file_sha256
 
 MANIFEST_NAME = "manifest.json"
 SBOM_NAME = "sbom.cdx.json"
@@ -147,9 +148,7 @@ def decode_manifest(data: bytes, *, file: str = MANIFEST_NAME) -> Manifest:
 
 def file_record(path: Path) -> FileRecord:
     """Hash and size of a file."""
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return FileRecord(sha256=digest, size=path.stat().st_size)
+    return FileRecord(sha256=file_sha256(path), size=path.stat().st_size)
 
 
 _HINT = "manifests are written by `edgeseal build`, never by hand"

@@ -64,6 +64,9 @@ def profile_files(profile: Profile, sealed: Sealed) -> RootPlan:
         "usr/lib/edgeseal/recovery.pub.pem": File(content=sealed.recovery_pem),
         "usr/lib/ipe/edgeseal.p7b": File(content=sealed.ipe_policy),
         "usr/lib/systemd/system.conf.d/edgeseal.conf": manager_settings(profile, initrd=False),
+        "usr/lib/systemd/system/multi-user.target.d/edgeseal.conf": boot_deadline(
+            profile.health.deadline_s + profile.timeout_s
+        ),
         "usr/lib/udev/rules.d/10-edgeseal-usb.rules": usb_rules(profile),
         **_data_files(profile),
         **_network_files(profile),
@@ -107,14 +110,22 @@ def manager_settings(profile: Profile, *, initrd: bool) -> File:
     )
 
 
+def boot_deadline(seconds: int) -> File:
+    """For the target that a boot aims at: what hangs for so long ends in a reboot, never in a wait without end."""
+    return text("[Unit]", f"JobTimeoutSec={seconds}", "JobTimeoutAction=reboot-force")
+
+
 def usb_rules(profile: Profile) -> File:
-    """USB is not authorised by default (kernel command line); these classes of the profile are."""
-    head = "# The kernel leaves every USB device unauthorised; interface classes that the profile names are let in."
-    match = 'ACTION=="add", SUBSYSTEM=="usb", ENV{DEVTYPE}=="usb_device", ATTR{bDeviceClass}=='
-    hub = "09"
-    classes = (hub, *profile.hardware.usb_classes) if profile.hardware.usb_classes else ()
-    rules = [f'{match}"{item}", ATTR{{authorized}}="1"' for item in classes]
-    return text(head, *rules)
+    """The kernel leaves every USB device unauthorised (kernel command line); udev asks our judge, if there is a rule.
+
+    Class is what the interfaces say, which a udev rule cannot read of a device that is not authorised.
+    """
+    if not profile.hardware.usb_classes:
+        return text("# The profile names no USB class: no device is let in.")
+    judge = "/usr/bin/python3 -I -m appliance.usb"
+    return text(
+        f'ACTION=="add", SUBSYSTEM=="usb", ENV{{DEVTYPE}}=="usb_device", ATTR{{authorized}}=="0", RUN+="{judge} %p"'
+    )
 
 
 def _data_files(profile: Profile) -> RootPlan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from appliance.core.errors import EdgesealError, InputError
@@ -148,6 +149,7 @@ def base_layer(profile: Profile, lock: Lock, pool: Pool, tools: Sandbox) -> Path
     )
 
     def make(target: Path) -> None:
+        _unpack_beside_each_other(lock, pool, tools)
         plan = _package_plan(lock, pool, firmware) | _wheel_plan(profile, lock, pool)
         _, version = kernel_tree(lock, pool)
         plan |= module_plan(lock, pool, tools, wanted, where="hardware.modules")
@@ -166,13 +168,30 @@ def _check_libraries(target: Path) -> None:
         )
 
 
+def _unpack_beside_each_other(lock: Lock, pool: Pool, tools: Sandbox) -> None:
+    """Fill the step cache on both cores: depmod takes as long over the kernel as the other packages take to unpack."""
+    with ThreadPoolExecutor(max_workers=2) as workers:
+        jobs: list[Future[object]] = [workers.submit(kernel_index, lock, pool, tools)]
+        jobs += [workers.submit(wheel_tree, wheel, pool) for wheel in lock.wheels]
+        jobs += [workers.submit(package_tree, package, pool) for package in lock.packages if not _is_kernel(package)]
+        try:
+            for job in jobs:
+                job.result()
+        finally:
+            workers.shutdown(cancel_futures=True)
+
+
+def _is_kernel(package: LockedPackage) -> bool:
+    return package.name.startswith("linux-image-")
+
+
 def _package_plan(lock: Lock, pool: Pool, firmware: tuple[str, ...]) -> RootPlan:
     plan: RootPlan = {
         "usr/lib/edgeseal/dpkg-status": _dpkg_status(lock, pool),
         "var/lib/dpkg/status": Symlink("../../../usr/lib/edgeseal/dpkg-status"),  # where scanners of images look
     }
     for package in lock.packages:
-        if package.name.startswith("linux-image-"):
+        if _is_kernel(package):
             continue
         for path, entry in tree.scan(package_tree(package, pool)).items():
             chosen = path.removeprefix("usr/lib/firmware/").startswith(firmware) if firmware else False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +21,14 @@ class ModuleIndex:
     """depmod's indexes of a whole kernel package.
 
     paths: name → path below the version's directory. dependencies: name → names. soft: name → names or aliases wished
-    for. aliases: (pattern, name). builtin: names compiled in.
+    for. aliases: (head, pattern, name), where head is what of the pattern stands before its first wildcard: tens of
+    thousands of patterns are cheaper to rule out than to match. builtin: names compiled in.
     """
 
     paths: dict[str, str]
     dependencies: dict[str, tuple[str, ...]]
     soft: dict[str, tuple[str, ...]]
-    aliases: tuple[tuple[str, str], ...]
+    aliases: tuple[tuple[str, str, str], ...]
     builtin: frozenset[str]
 
     def resolve(self, name: str) -> tuple[str, ...]:
@@ -34,7 +36,8 @@ class ModuleIndex:
         name = name.replace("-", "_")
         if name in self.paths:
             return (name,)
-        return tuple(sorted({module for pattern, module in self.aliases if fnmatch.fnmatchcase(name, pattern)}))
+        near = ((pattern, module) for head, pattern, module in self.aliases if name.startswith(head))
+        return tuple(sorted({module for pattern, module in near if fnmatch.fnmatchcase(name, pattern)}))
 
 
 def read_index(directory: Path) -> ModuleIndex:
@@ -54,7 +57,8 @@ def read_index(directory: Path) -> ModuleIndex:
     for line in (directory / "modules.alias").read_text().splitlines():
         if line.startswith("alias "):
             pattern, _, name = line.removeprefix("alias ").rpartition(" ")  # some patterns hold blanks
-            aliases.append((pattern.replace("-", "_"), name.replace("-", "_")))
+            pattern = pattern.replace("-", "_")
+            aliases.append((re.split(r"[*?\[]", pattern, maxsplit=1)[0], pattern, name.replace("-", "_")))
     builtin = frozenset(module_name(line) for line in (directory / "modules.builtin").read_text().splitlines())
     return ModuleIndex(paths, dependencies, soft, tuple(aliases), builtin)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -116,11 +115,6 @@ def make_overlay(base: DiskFile, target: Path, tree: Sandbox, *, below: tuple[Pa
         binds=dict.fromkeys((*below, path)),
     )
     return DiskFile(target, "qcow2")
-
-
-def may_use_kvm() -> bool:
-    """Whether this user may use the host's own virtualisation."""
-    return os.access("/dev/kvm", os.R_OK | os.W_OK)
 
 
 def _uuid(wanted: Wanted) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-SERVICES = ("agent", "audit", "fleetview", "health", "inference", "network", "recovery", "uplink", "update")
+SERVICES = ("agent", "audit", "fleetview", "health", "inference", "network", "recovery", "uplink", "update", "usb")
 
 SERVICE_LIBRARIES: dict[str, frozenset[str]] = {
     "audit": frozenset({"cryptography"}),
