@@ -97,6 +97,8 @@ def _sbom(
             wheel=model.card.source,
             file=sources[model.name].file,
             labels=model.card.labels,
+            inputs=model.inputs,
+            outputs=model.outputs,
         )
         for model in models
     ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.formats.device import DEVICE_CONFIG_PATH, encode_device_config
+from appliance.formats.identities import USERS
 from builder.network.ruleset import compile_ruleset
 from builder.profile.types import Link, Profile
 from builder.rootfs.entries import Directory, File, RootPlan, Symlink, text
@@ -16,7 +17,7 @@ from builder.rootfs.tree import scan
 
 STATIC = Path(__file__).parent / "static"
 LIBRARY_DIRECTORY = {"x86_64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
-SERVICE_UIDS = {"uplink": 702, "update": 704}
+SERVICE_UIDS = {"uplink": USERS["edgeseal-uplink"], "update": 704}
 MOUNT_POINTS = ("dev", "efi", "proc", "run", "sys", "tmp", "var")
 
 

@@ -62,16 +62,21 @@ class Machine:
         self._vm: VirtualMachine | None = None
 
     @classmethod
-    def fresh(cls, lab: Lab, name: str, disk: Path, *, architecture: str = "x86_64", secure: bool = True) -> Machine:
-        """A new device with this disk image in place: the test may edit it while the device is off."""
+    def fresh(
+        cls, lab: Lab, name: str, disk: Path, *, architecture: str = "x86_64", directory: Path | None = None
+    ) -> Machine:
+        """A new device with this disk image in place: the test may edit it while the device is off.
+
+        directory: for its lasting state; by default in the lab, where it goes away with the lab.
+        """
         wanted = Wanted(
             architecture="arm64" if architecture == "arm64" else "x86_64",
-            keys=lab.keys if secure else None,
+            keys=lab.keys,
             tpm=architecture == "x86_64",
             credentials=lab.site.credentials(),
             name=name,
         )
-        return cls(lab, name, make_state(lab.scratch / name, wanted, disk, lab.tree, in_place=True))
+        return cls(lab, name, make_state(directory or lab.scratch / name, wanted, disk, lab.tree, in_place=True))
 
     @classmethod
     def thawed(cls, lab: Lab, name: str, snapshot: Snapshot) -> Machine:
@@ -117,6 +122,12 @@ class Machine:
         snapshot = freeze(self.vm, self.state.directory / "memory")
         self._vm = None
         return snapshot
+
+    def drop(self) -> None:
+        """Switch it off, if it is on, and forget what it wrote in the lab."""
+        if self._vm is not None:
+            self.pull_the_plug()
+        shutil.rmtree(self.lab.scratch / self.name, ignore_errors=True)
 
     @property
     def vm(self) -> VirtualMachine:
