@@ -55,9 +55,9 @@ def product_uuid(product: str, what: str) -> uuid.UUID:
     return uuid.uuid5(_NAMESPACE, f"{product}/{what}")
 
 
-def seal(profile: Profile, root: RootTree, tools: Sandbox, *, epoch: int) -> VerityImage:
-    """Make image and hash tree. Raises InputError when they do not fit the profile's slots."""
-    options = [
+def erofs_options(profile: Profile, *, epoch: int) -> list[str]:
+    """What mkfs.erofs is told, besides its target and its source. No part of it depends on the machine."""
+    return [
         f"-z{profile.seal.compressor},level={profile.seal.level}",
         f"-C{profile.seal.extent_bytes}",
         f"--max-extent-bytes={profile.seal.extent_bytes}",
@@ -68,6 +68,11 @@ def seal(profile: Profile, root: RootTree, tools: Sandbox, *, epoch: int) -> Ver
         f"-U{product_uuid(profile.product, 'erofs')}",
         "--quiet",
     ]
+
+
+def seal(profile: Profile, root: RootTree, tools: Sandbox, *, epoch: int) -> VerityImage:
+    """Make image and hash tree. Raises InputError when they do not fit the profile's slots."""
+    options = erofs_options(profile, epoch=epoch)
     salt = product_salt(profile.product)
     key = key_of(root.inputs, repr(options), salt, tools.root.name, Path(__file__).read_bytes())
     directory = cached_directory(

@@ -74,6 +74,10 @@ class Agent:
             raise EdgesealError(f"in the machine:\n{answer.error.strip()}")
         return answer.result
 
+    def python_without_answer(self, source: str) -> None:
+        """Run source that ends the machine. Nothing else may be asked until the machine has said hello again."""
+        self._channel.send(encode_agent_message(Python(id=self._id(), source=source)), within_s=_EXTRA_S)
+
     def read(self, path: str) -> bytes:
         """A file of the device. Raises EdgesealError."""
         answer = self._ask(Read(id=self._id(), path=path), 60)

@@ -12,11 +12,8 @@ from builder.vm.machine import VirtualMachine
 
 STAGES = (
     ("the firmware checks the boot loader and the kernel image", r"Linux version \d"),
-    ("the kernel starts, locked down", r"Running in initrd"),
-    (
-        "the initrd opens the root with its signed hash tree",
-        r"(?s)Running in initrd.*Detected architecture.*Detected arch",
-    ),
+    ("the kernel starts, locked down", r"Booting initrd of edgeseal"),
+    ("the initrd opens the root with its signed hash tree", r"Welcome to edgeseal"),
     ("the services start", r"Started edgeseal-inference\.service"),
 )
 HOPELESS = (
@@ -39,13 +36,14 @@ def require_hope(text: str) -> None:
 def wait_for_services(machine: VirtualMachine, *, within_s: float) -> None:
     """Follow a boot to its end, with progress. Raises EdgesealError when it fails or takes longer than `within_s`."""
     deadline = Deadline(within_s)
-    for title, pattern in STAGES:
+    for number, (title, _) in enumerate(STAGES):
         with step(title):
-            wait_until(_seen(machine, pattern), what=title, within_s=deadline.left_s, check=lambda: _check(machine))
+            wait_until(_reached(machine, number), what=title, within_s=deadline.left_s, check=lambda: _check(machine))
 
 
-def _seen(machine: VirtualMachine, pattern: str) -> Callable[[], bool]:
-    compiled = re.compile(pattern)
+def _reached(machine: VirtualMachine, number: int) -> Callable[[], bool]:
+    """Whether the stage, or one behind it, is over: a message may be lost, but not all of them."""
+    compiled = re.compile("|".join(pattern for _, pattern in STAGES[number:]))
     return lambda: compiled.search(machine.console.text()) is not None
 
 

@@ -57,7 +57,8 @@ class DiskEditor:
         ):
             where = self.partition(label)
             self._write(build / file, where.offset)
-            self._run(["sfdisk", "--quiet", "--part-uuid", self.path, str(where.number), str(UUID(uuid))], "name a slot")
+            renamed = ["sfdisk", "--quiet", "--part-uuid", self.path, str(where.number), str(UUID(uuid))]
+            self._run(renamed, "name a slot")
         self.put_on_esp((build / "uki.efi").read_bytes(), f"EFI/Linux/edgeseal_{manifest.version}+{tries}-0.efi")
 
     def put_on_esp(self, data: bytes, name: str) -> None:

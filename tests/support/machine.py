@@ -28,6 +28,7 @@ from builder.vm.machine import Connections, VirtualMachine
 from builder.vm.site import Site
 from builder.vm.snapshot import Snapshot, freeze, thaw
 from builder.vm.state import MachineState, Wanted, make_state
+from builder.vm.swtpm import manufacture_tpm
 
 BOOT_S = 600.0
 UNIT_S = 300.0
@@ -191,6 +192,10 @@ class Machine:
         """Run source as root in the agent's process; what it leaves in `result`."""
         return self.vm.agent.python(source)
 
+    def python_without_answer(self, source: str) -> None:
+        """Run source that ends the machine."""
+        self.vm.agent.python_without_answer(source)
+
     def read(self, path: str) -> bytes:
         """A file of the device."""
         return self.vm.agent.read(path)
@@ -214,7 +219,7 @@ class Machine:
 
     def booted_slot(self) -> str:
         """`a` or `b`."""
-        return self._hello().slot.removeprefix("root-")
+        return str(self._hello().slot).removeprefix("root-")
 
     def image_version(self) -> int:
         """IMAGE_VERSION of what runs."""
@@ -249,6 +254,14 @@ class Machine:
         )
         self.state = dataclasses.replace(self.state, disk=DiskFile(target, "raw"), backing=())
         return target
+
+    def with_another_tpm(self) -> Machine:
+        """The same disk and firmware variables in a machine with a TPM of its own."""
+        assert self._vm is None, f"{self.name} is on"
+        assert self.state.tpm is not None
+        shutil.rmtree(self.state.tpm)
+        manufacture_tpm(self.state.tpm, self.lab.tree)
+        return self
 
     def keep_evidence(self, target: Path) -> list[Path]:
         """Copy consoles and, if the device still answers, its journal into the directory `target`."""

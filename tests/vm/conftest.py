@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime
@@ -101,7 +102,9 @@ def first_boot(shared: Path, lab: Lab, image: Image) -> Snapshot:
         try:
             machine.boot()
             (target / "console.txt").write_text(machine.console)
+            capture = machine.capture()
             snapshot = machine.freeze()
+            shutil.copyfile(capture, snapshot.memory.with_name("network.pcap"))
         except BaseException:
             _tell(machine.keep_evidence(FAILURES / "first-boot"))
             machine.drop()

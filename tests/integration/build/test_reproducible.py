@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from builder.archive.digest import file_sha256
 from builder.host.toolstree import tools_tree
+from builder.image.seal import erofs_options
+from builder.profile.load import load_profile
 from builder.review.compare import compare_builds
 from tests.integration.build.conftest import BOTH, GROUP
 from tests.support.workplace import STRANGER, Workplace
@@ -40,5 +43,23 @@ def test_the_two_places_were_really_different(built: Workplace, strange: Workpla
     assert disks[0].st_ino != disks[1].st_ino
     if os.geteuid() == 0:
         assert [disk.st_uid for disk in disks] == [0, STRANGER]
-    for place in (built, strange):
-        assert len(list((place.cache / "steps/seal").iterdir())) == len(BOTH), "each sealed its own roots"
+    assert len(list((strange.cache / "steps/seal").iterdir())) == len(BOTH), "it sealed its own roots"
+
+
+def test_the_number_of_cores_does_not_reach_the_root_image(built: Workplace, tmp_path: Path) -> None:
+    """mkfs.erofs counts them by itself. The largest library is what it would divide among them."""
+    tools = tools_tree()
+    profile = load_profile("virtual-x86_64")
+    source = next((built.cache / "steps/root").glob("*/root/usr/lib/python3/dist-packages/onnxruntime"))
+    made = {}
+    for workers in (1, 2, 5):
+        image = tmp_path / f"{workers}.erofs"
+        tools.run(
+            ["mkfs.erofs", *erofs_options(profile, epoch=1), f"--workers={workers}", image, source],
+            reason="make an image",
+            writable=[tmp_path],
+            binds={source: None},
+            environment={"SOURCE_DATE_EPOCH": "1"},
+        )
+        made[workers] = file_sha256(image)
+    assert len(set(made.values())) == 1, made

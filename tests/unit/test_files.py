@@ -1,0 +1,73 @@
+"""Files of the root that follow from profile and keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from builder.profile.load import decode_profile
+from builder.rootfs.entries import Directory, File, Symlink
+from builder.rootfs.files import Sealed, manager_settings, os_release, profile_files, skeleton, static_files
+
+SEALED = Sealed(recovery_pem=b"PEM", ipe_policy=b"CMS", development=True)
+PROFILE = decode_profile(
+    (Path(__file__).parent / "data" / "line-3.yaml").read_bytes(), file="line-3.yaml", stem="line-3"
+)
+
+
+def lines(entry: object) -> list[str]:
+    assert isinstance(entry, File)
+    return entry.read().decode().splitlines()
+
+
+def test_development_keys_mark_the_image() -> None:
+    marked, unmarked = (lines(os_release(PROFILE, development=kind)) for kind in (True, False))
+    assert "VARIANT_ID=development" in marked
+    assert any(line.startswith("PRETTY_NAME=") and line.endswith(' DEVELOPMENT"') for line in marked)
+    assert "VARIANT_ID=release" in unmarked
+    assert "DEVELOPMENT" not in "".join(unmarked)
+
+
+def test_what_the_keys_seal() -> None:
+    plan = profile_files(PROFILE, SEALED)
+    assert lines(plan["usr/lib/edgeseal/recovery.pub.pem"]) == ["PEM"]
+    assert lines(plan["usr/lib/ipe/edgeseal.p7b"]) == ["CMS"]
+
+
+def test_only_the_initrd_keeps_the_right_to_load_a_policy() -> None:
+    dropped = "CapabilityBoundingSet=~CAP_MAC_ADMIN"
+    assert dropped in lines(manager_settings(PROFILE, initrd=False))
+    assert dropped not in lines(manager_settings(PROFILE, initrd=True))
+
+
+def test_telemetry_is_off_for_every_service() -> None:
+    assert any("ORT_DISABLE_TELEMETRY=1" in line for line in lines(manager_settings(PROFILE, initrd=False)))
+
+
+def test_the_data_partition_is_encrypted_where_there_is_a_tpm() -> None:
+    for tpm, word in (("required", "tpm2"), ("none", "off")):
+        hardware = msgspec.structs.replace(PROFILE.hardware, tpm=tpm)
+        plan = profile_files(msgspec.structs.replace(PROFILE, hardware=hardware), SEALED)
+        assert f"Encrypt={word}" in lines(plan["usr/lib/repart.d/50-data.conf"])
+        assert ("etc/crypttab" in plan) is (tpm == "required")
+        assert "Options=rw,nosuid,nodev,noexec,noatime" in lines(plan["usr/lib/systemd/system/var.mount"])
+
+
+def test_links_have_no_surprises() -> None:
+    plan = profile_files(PROFILE, SEALED)
+    networks = {path: lines(entry) for path, entry in plan.items() if path.endswith(".network")}
+    assert networks
+    for text in networks.values():
+        assert {"DHCP=no", "IPv6AcceptRA=no", "LinkLocalAddressing=no", "LLMNR=no", "MulticastDNS=no"} <= set(text)
+
+
+def test_an_empty_root_has_its_mount_points_and_one_usr() -> None:
+    plan = skeleton()
+    assert isinstance(plan["proc"], Directory)
+    assert plan["bin"] == Symlink("usr/bin")
+    assert plan["usr/lib/systemd/system/ctrl-alt-del.target"] == Symlink("/dev/null")
+
+
+def test_nothing_static_can_be_executed() -> None:
+    assert {entry.mode for entry in static_files().values() if isinstance(entry, File)} == {0o644}
