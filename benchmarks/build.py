@@ -12,7 +12,7 @@ import os
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
@@ -25,7 +25,13 @@ from benchmarks.place import Place, Step, working_place
 TARGETS = {"cold": 35.0, "warm": 8.0}
 """Seconds for the whole build on two quiet cores (issue 2)."""
 
-Runs = list[list[Step]]
+
+@dataclass(frozen=True)
+class Run:
+    """One build. unit: seconds that hashing took just before it."""
+
+    unit: float
+    steps: list[Step]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,34 +51,41 @@ def measure(place: Place, profile: str, *, runs: int, compressors: bool) -> dict
     load = os.getloadavg()[0]
     rates = {"hashing": baseline.hashing(), "unpacking": baseline.unpacking()}
     kinds = {"cold": place.forget, "warm": place.change_one_file}
-    found: dict[str, Runs] = {kind: _repeat(place, profile, prepare, runs) for kind, prepare in kinds.items()}
+    found = {kind: _repeat(place, profile, prepare, runs) for kind, prepare in kinds.items()}
     return {
         "profile": profile,
         "cpus": len(os.sched_getaffinity(0)),
         "load_before": load,
         "baseline_seconds": rates,
-        "build": {kind: _rows(steps, rates["hashing"]) for kind, steps in found.items()},
+        "build": {kind: _rows(built) for kind, built in found.items()},
         "targets_seconds": TARGETS,
         "initrd": [asdict(row) for row in compress_initrd(place)] if compressors else [],
         "root": [asdict(row) for row in compress_root(place)] if compressors else [],
     }
 
 
-def _repeat(place: Place, profile: str, prepare: Callable[[], None], runs: int) -> Runs:
+def _repeat(place: Place, profile: str, prepare: Callable[[], None], runs: int) -> list[Run]:
     found = []
     for _ in range(runs):
         prepare()
-        found.append(place.build(profile))
+        found.append(Run(baseline.hashing(), place.build(profile)))
     return found
 
 
-def _rows(runs: Runs, unit: float) -> list[dict[str, Any]]:
+def _rows(runs: list[Run]) -> list[dict[str, Any]]:
     """The fastest and the median of each step: the fastest is the one that neighbours disturbed least."""
     rows = []
-    for title in dict.fromkeys(step.title for run in runs for step in run):
-        times = [step.seconds for run in runs for step in run if step.title == title]
-        best, middle = min(times), statistics.median(times)
-        rows.append({"step": title, "seconds": best, "median_seconds": middle, "ratio": best / unit})
+    for title in dict.fromkeys(step.title for run in runs for step in run.steps):
+        found = [(step.seconds, step.seconds / run.unit) for run in runs for step in run.steps if step.title == title]
+        times = [seconds for seconds, _ratio in found]
+        rows.append(
+            {
+                "step": title,
+                "seconds": min(times),
+                "median_seconds": statistics.median(times),
+                "ratio": min(ratio for _seconds, ratio in found),
+            }
+        )
     return rows
 
 

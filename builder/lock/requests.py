@@ -124,6 +124,7 @@ VM_PACKAGES = (
     "qemu-system-arm",
     "qemu-system-x86",
     "qemu-utils",
+    "socat",
     "swtpm",
     "swtpm-tools",
 )

@@ -1,0 +1,21 @@
+"""A service that hangs, without ending, is noticed and started anew."""
+
+from __future__ import annotations
+
+from builder.vm.deadline import wait_until
+from tests.support.machine import Machine
+
+UNIT = "edgeseal-uplink.service"
+NOTICED_S = 600.0  # the unit's WatchdogSec is 180, on an emulated clock
+
+
+def test_a_service_that_hangs_is_killed_and_started_anew(vm: Machine) -> None:
+    process = int(vm.succeed(["systemctl", "show", "-P", "MainPID", UNIT]))
+    vm.python(f"import os, signal\nos.kill({process}, signal.SIGSTOP)")
+
+    def restarted() -> bool:
+        return vm.succeed(["systemctl", "show", "-P", "NRestarts", UNIT]).strip() == "1"
+
+    wait_until(restarted, what="the hung uplink is started anew", within_s=NOTICED_S, check=vm.vm.require_alive)
+    vm.wait_for_unit(UNIT)
+    assert int(vm.succeed(["systemctl", "show", "-P", "MainPID", UNIT])) != process
