@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import sys
 import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +17,12 @@ from builder.cli.command import Command
 from builder.host.paths import keys_directory
 from builder.host.progress import say
 from builder.host.toolstree import vm_tree
+from builder.vm.broker import Broker
 from builder.vm.config import HostForward
 from builder.vm.machine import Connections, VirtualMachine
 from builder.vm.opened import OpenedBuild, certificates_for, open_build
 from builder.vm.session import persistent_state, power_off, running, scratch_directory
+from builder.vm.site import make_site
 from builder.vm.state import MachineState, Wanted, make_state
 
 INTERRUPTED = 130
@@ -37,7 +43,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--forward", action="append", default=[], metavar="HOST:GUEST", help="a TCP port of this host's loopback"
     )
     parser.add_argument(
-        "--broker-port", type=int, metavar="PORT", help="port on this host that the device reaches as its broker"
+        "--broker-port",
+        type=int,
+        metavar="PORT",
+        help="port on this host that the device reaches as its broker; without it, a broker of a made-up site is started",
     )
     parser.add_argument(
         "--credential", action="append", default=[], metavar="NAME=FILE", help="a site fact, such as edgeseal.broker-ca"
@@ -53,16 +62,21 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _execute(arguments: argparse.Namespace) -> dict[str, Any]:
     build = open_build(arguments.directory)
+    forwards = tuple(parse_forward(text) for text in arguments.forward)
+    credentials = dict(parse_credential(text) for text in arguments.credential)
+    share = _shared(arguments.share)
     wanted = _wanted(arguments, build)
-    connections = Connections(
-        broker_port=arguments.broker_port,
-        host_forwards=tuple(parse_forward(text) for text in arguments.forward),
-        share=_shared(arguments.share),
-        memory_mib=arguments.memory,
-        accelerator="kvm" if arguments.kvm else "tcg",
-    )
-    with scratch_directory() as scratch:
-        state = _state(arguments, build, wanted, scratch)
+    with scratch_directory() as scratch, _broker(arguments, scratch) as broker:
+        if broker is not None:
+            credentials = broker.site.credentials() | credentials
+        connections = Connections(
+            broker_port=arguments.broker_port if broker is None else broker.port,
+            host_forwards=forwards,
+            share=share,
+            memory_mib=arguments.memory,
+            accelerator="kvm" if arguments.kvm else "tcg",
+        )
+        state = _state(arguments, build, dataclasses.replace(wanted, credentials=credentials), scratch)
         say(f"{build.manifest.product} {build.manifest.version}: Ctrl-C ends it")
         started = time.monotonic()
         with running(scratch / "machine", state, vm_tree(), connections) as machine:
@@ -77,6 +91,17 @@ def _execute(arguments: argparse.Namespace) -> dict[str, Any]:
         }
 
 
+@contextlib.contextmanager
+def _broker(arguments: argparse.Namespace, scratch: Path) -> Iterator[Broker | None]:
+    """The broker of a made-up site, unless the user has one."""
+    if arguments.broker_port is not None:
+        yield None
+        return
+    site = make_site(scratch / "site", device_id="run-1", now=datetime.now(UTC))
+    with Broker(scratch / "broker", site, vm_tree()) as broker:
+        yield broker
+
+
 def _wanted(arguments: argparse.Namespace, build: OpenedBuild) -> Wanted:
     kind = "dev" if build.manifest.development else "release"
     directory = arguments.keys or keys_directory() / kind
@@ -84,7 +109,6 @@ def _wanted(arguments: argparse.Namespace, build: OpenedBuild) -> Wanted:
         architecture=build.manifest.architecture,
         keys=None if arguments.no_secure_boot else certificates_for(build.manifest, directory),
         tpm=build.manifest.architecture == "x86_64" if arguments.tpm is None else arguments.tpm,
-        credentials=dict(parse_credential(text) for text in arguments.credential),
         name=f"edgeseal run {build.directory}",
     )
 

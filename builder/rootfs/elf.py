@@ -15,6 +15,7 @@ from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import NoteSection
 
+_MACHINES = {"x86_64": "EM_X86_64", "arm64": "EM_AARCH64"}
 _PRIORITIES = {"required", "recommended"}
 
 
@@ -53,10 +54,11 @@ def _dlopen_names(section: NoteSection, optional: tuple[str, ...]) -> Iterable[s
                 yield names[0]
 
 
-def missing_libraries(directory: Path) -> dict[str, tuple[str, ...]]:
+def missing_libraries(directory: Path, *, architecture: str) -> dict[str, tuple[str, ...]]:
     """Path → libraries that an ELF file below `directory` needs and that stand nowhere in it. Empty when all is there.
 
-    Only DT_NEEDED counts here: what a program opens at run time it can do without.
+    Only DT_NEEDED counts here: what a program opens at run time it can do without. Files for other processors (an NPU
+    has libraries of its own) are not looked at.
     """
     files = [path for path in directory.rglob("*") if path.is_file() and not path.is_symlink()]
     names = {path.name for path in directory.rglob("*")}
@@ -64,7 +66,7 @@ def missing_libraries(directory: Path) -> dict[str, tuple[str, ...]]:
     for path in sorted(files):
         if path.suffix in (".py", ".pyc", ".xz") or not is_elf(path):
             continue
-        absent = tuple(name for name in _dt_needed(path) if name not in names)
+        absent = tuple(name for name in _dt_needed(path, _MACHINES[architecture]) if name not in names)
         if absent:
             lacking[str(path.relative_to(directory))] = absent
     return lacking
@@ -74,10 +76,11 @@ def _tags(section: DynamicSection) -> Iterable[Any]:
     return section.iter_tags("DT_NEEDED")
 
 
-def _dt_needed(path: Path) -> Iterable[str]:
+def _dt_needed(path: Path, machine: str) -> Iterable[str]:
     with path.open("rb") as stream:
-        section = ELFFile(stream).get_section_by_name(".dynamic")
-        if isinstance(section, DynamicSection):
+        elf = ELFFile(stream)
+        section = elf.get_section_by_name(".dynamic")
+        if elf["e_machine"] == machine and isinstance(section, DynamicSection):
             yield from sorted(str(tag.needed) for tag in _tags(section))
 
 

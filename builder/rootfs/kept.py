@@ -160,6 +160,10 @@ _WHEEL_DROPPED = re.compile(
 )
 
 
+# Libraries that no package has: the vendor of a board supplies them, or what needs them does not load.
+FROM_THE_BOARD = frozenset({"libcdsprpc.so"})  # Qualcomm's FastRPC, between the processor and the Hexagon NPU
+
+
 def keep_of_package(path: str) -> bool:
     """Whether a path of a Debian package belongs into the root. path: relative, /usr merged."""
     if path.startswith("usr/lib/systemd/system/"):

@@ -155,15 +155,18 @@ def base_layer(profile: Profile, lock: Lock, pool: Pool, tools: Sandbox) -> Path
         plan |= module_plan(lock, pool, tools, wanted, where="hardware.modules")
         tree.write_tree(plan | own, target)
         _finish(target, version, tools)
-        _check_libraries(target)
+        _check_libraries(target, profile.architecture)
 
     return cached_directory("base", key, make)
 
 
-def _check_libraries(target: Path) -> None:
-    for path, names in elf.missing_libraries(target).items():
+def _check_libraries(target: Path, architecture: str) -> None:
+    for path, names in elf.missing_libraries(target, architecture=architecture).items():
+        absent = [name for name in names if name not in kept.FROM_THE_BOARD]
+        if not absent:
+            continue
         raise EdgesealError(
-            f"/{path} needs {', '.join(names)}, which is not in the image",
+            f"/{path} needs {', '.join(absent)}, which is not in the image",
             hint="the package that has it is missing from the lock, or builder/rootfs/kept.py drops it",
         )
 

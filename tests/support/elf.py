@@ -7,6 +7,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+X86_64, HEXAGON = 62, 164
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _STRTAB, _DYNAMIC, _NOTE = 3, 6, 7
@@ -14,7 +15,7 @@ _DT_NEEDED = 1
 _DLOPEN_NOTE = 0x407C0C0A
 
 
-def make_elf(needed: Sequence[str] = (), features: Sequence[Mapping[str, Any]] = ()) -> bytes:
+def make_elf(needed: Sequence[str] = (), features: Sequence[Mapping[str, Any]] = (), *, machine: int = X86_64) -> bytes:
     """A shared object. needed: its DT_NEEDED names; features: the objects of its `.note.dlopen`."""
     strings = b"\0" + b"".join(name.encode() + b"\0" for name in needed)
     offsets = [strings.index(b"\0" + name.encode() + b"\0") + 1 for name in needed]
@@ -23,6 +24,7 @@ def make_elf(needed: Sequence[str] = (), features: Sequence[Mapping[str, Any]] =
     note = struct.pack("<III4s", 4, len(text), _DLOPEN_NOTE, b"FDO\0") + text + bytes(-len(text) % 4)
     names = b"\0.dynstr\0.dynamic\0.note.dlopen\0.shstrtab\0"
     return _file(
+        machine,
         names,
         (b".dynstr", _STRTAB, strings, 0, 0),
         (b".dynamic", _DYNAMIC, dynamic, 1, 16),
@@ -31,7 +33,7 @@ def make_elf(needed: Sequence[str] = (), features: Sequence[Mapping[str, Any]] =
     )
 
 
-def _file(names: bytes, *sections: tuple[bytes, int, bytes, int, int]) -> bytes:
+def _file(machine: int, names: bytes, *sections: tuple[bytes, int, bytes, int, int]) -> bytes:
     body, headers = b"", [bytes(_SECTION.size)]
     for name, kind, data, link, entry in sections:
         at = _HEADER.size + len(body)
@@ -40,5 +42,5 @@ def _file(names: bytes, *sections: tuple[bytes, int, bytes, int, int]) -> bytes:
     identity = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
     count = len(headers)
     start = _HEADER.size + len(body)
-    header = _HEADER.pack(identity, 3, 62, 1, 0, 0, start, 0, 64, 0, 0, _SECTION.size, count, count - 1)
+    header = _HEADER.pack(identity, 3, machine, 1, 0, 0, start, 0, 64, 0, 0, _SECTION.size, count, count - 1)
     return header + body + b"".join(headers)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from builder.rootfs.elf import closure, is_elf, needed
-from tests.support.elf import make_elf
+from builder.rootfs.elf import closure, is_elf, missing_libraries, needed
+from tests.support.elf import HEXAGON, make_elf
 
 
 def feature(soname: str, priority: str | None) -> dict[str, object]:
@@ -58,3 +58,11 @@ def test_the_closure_follows_libraries_and_leaves_out_what_is_not_there(tmp_path
         return Path("lib", name) if (tmp_path / "lib" / name).exists() else None
 
     assert closure(["program"], find, lambda path: tmp_path / path) == {"lib/liba.so", "lib/libb.so"}
+
+
+def test_libraries_that_stand_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "libc.so.6").write_bytes(make_elf())
+    (tmp_path / "good").write_bytes(make_elf(["libc.so.6"]))
+    (tmp_path / "bad").write_bytes(make_elf(["libc.so.6", "libOpenCL.so.1"]))
+    (tmp_path / "skeleton.so").write_bytes(make_elf(["libc++.so.1"], machine=HEXAGON))  # for the NPU beside us
+    assert missing_libraries(tmp_path, architecture="x86_64") == {"bad": ("libOpenCL.so.1",)}

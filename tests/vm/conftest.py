@@ -146,7 +146,8 @@ def device(
 
     def make(image: Image) -> tuple[Machine, DiskEditor]:
         name = unique()
-        disk = copy_sparse(image.disk, lab.scratch / f"{name}.raw")
+        (lab.scratch / name).mkdir()
+        disk = copy_sparse(image.disk, lab.scratch / name / "disk.raw")
         machine = machines(Machine.fresh(lab, name, disk, architecture=image.manifest.architecture))
         return machine, DiskEditor(disk, lab.tree)
 

@@ -106,7 +106,8 @@ def test_killed_at_every_step_it_still_gives_the_same_bytes(place: Workplace, vi
     for what, pattern, count in STEPS:
         kill_when(place.build(PROFILE), appeared(place, pattern, count), what)
         wait_until_alone(place)
-        assert not place.out(PROFILE).exists(), f"{what}: a build that was not finished is there"
+        if place.out(PROFILE).exists():  # the last kill may come just after the end
+            assert digests(place.out(PROFILE)) == digests(virtual), f"{what}: half a build is there"
     finished(place.build(PROFILE))
     assert digests(place.out(PROFILE)) == digests(virtual)
     assert leftovers(place) == []
