@@ -12,10 +12,12 @@ from typing import Any
 from appliance.core.errors import EdgesealError, InputError, Place
 from builder.cli.build import make_order
 from builder.cli.command import Command
+from builder.cli.lock import write_lock
 from builder.host.paths import keys_directory
 from builder.host.progress import say, step
 from builder.host.sandbox import Sandbox
 from builder.host.toolstree import default_pool, vm_tree
+from builder.lock.store import lock_path
 from builder.model.labels import render
 from builder.pipeline import build
 from builder.review.manifest import Manifest
@@ -49,6 +51,9 @@ def _execute(arguments: argparse.Namespace) -> dict[str, Any]:
         raise InputError("at least one frame is needed", place=Place("--frames"))
     started = time.monotonic()
     keys = development_keys(keys_directory() / "dev", now=datetime.now(UTC))
+    for name in ("tools", "vm", PROFILE):
+        if not lock_path(name).exists():
+            write_lock(name)
     order = make_order(PROFILE, lock=None, image_version=None, release=False)
     manifest = build(order, keys, arguments.out, pool=default_pool(), offline=arguments.offline)
     built = time.monotonic()

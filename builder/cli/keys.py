@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from appliance.core.durable import write_durable
 from appliance.core.errors import InputError
 from builder.cli.command import Command
 from builder.host.paths import keys_directory
@@ -16,6 +17,7 @@ from builder.signing.descriptor import AbsentKey, FileKey, Secret
 from builder.signing.keyinit import TokenPlan, init_keys
 from builder.signing.keyset import KeySet, export_public, load_keys
 from builder.signing.roles import Role
+from builder.signing.variables import enrollment_files
 
 
 def _kind_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,10 +97,18 @@ def _list(arguments: argparse.Namespace) -> Any:
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     _list_arguments(parser)
     parser.add_argument("out", type=Path, metavar="OUT", help="directory for the certificates")
+    parser.add_argument(
+        "--enrolment", action="store_true", help="also PK.auth, KEK.auth, db.auth: what a board's firmware takes"
+    )
 
 
 def _export(arguments: argparse.Namespace) -> Any:
-    written = export_public(load_keys(_directory(arguments)), arguments.out)
+    keys = load_keys(_directory(arguments))
+    enrolment = enrollment_files(keys) if arguments.enrolment else {}
+    written = export_public(keys, arguments.out)
+    for name, data in sorted(enrolment.items()):
+        written.append(arguments.out / name)
+        write_durable(written[-1], data)
     return {"written": [str(path) for path in written]}
 
 

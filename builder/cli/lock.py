@@ -65,6 +65,15 @@ def _lock_execute(arguments: argparse.Namespace) -> dict[str, Any]:
     return _result(path, old, new)
 
 
+def write_lock(name: str) -> None:
+    """Choose versions now and write the lock, for callers that found none."""
+    request = request_for(name)
+    with step(f"resolve {request.name}"):
+        lock = resolve(request, pool=default_pool())
+    lock_path(request.name).parent.mkdir(parents=True, exist_ok=True)
+    write_durable(lock_path(request.name), encode_lock(lock))
+
+
 def _result(path: Path, old: Lock | None, new: Lock) -> dict[str, Any]:
     return {
         "lock": shown(path),
