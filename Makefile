@@ -53,7 +53,7 @@ static: setup
 
 .PHONY: golden
 golden: setup  ## rewrite the golden files; the diff is the review
-	@$(BIN)/pytest -q --rewrite-golden tests/unit tests/golden
+	@$(BIN)/pytest -q --rewrite-golden tests/unit tests/golden tests/integration/build/test_listing.py
 
 .PHONY: bench
 bench: setup  ## time the build, step by step

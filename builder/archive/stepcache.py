@@ -8,12 +8,18 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
 from builder.host.paths import cache_directory
 from builder.host.scratch import scratch_directory
+
+_PRUNED = ("base", "root", "seal", "initrd")
+"""Kinds of which a new result is made whenever a source file changes."""
+_KEPT = 12
+_USED_S = 3600
 
 
 def code_digest(modules: Iterable[ModuleType]) -> str:
@@ -47,7 +53,18 @@ def cached_directory(kind: str, key: str, make: Callable[[Path], None]) -> Path:
         except OSError:
             if not target.is_dir():  # otherwise another build finished the same step first
                 raise
+    if kind in _PRUNED:
+        _prune(base, now=target.stat().st_mtime)
     return target
+
+
+def _prune(base: Path, *, now: float) -> None:
+    """Delete all but the newest results of a kind, and none that was used in the hour before `now`."""
+    results = [path for path in base.iterdir() if not path.name.startswith(".")]
+    results.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in results[_KEPT:]:
+        if now - path.stat().st_mtime > _USED_S:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def cached_file(kind: str, key: str, make: Callable[[Path], None]) -> Path:

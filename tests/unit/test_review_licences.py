@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from builder.review.licences import Licence, debian_expression, debian_licence, join_expressions, wheel_licence
-
-HEAD = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\n"
+from tests.support.copyright_format import HEAD
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from builder.lock.types import Lock
 from builder.review.facts import PackageFacts, WheelFacts, package_facts, wheel_facts
 from builder.review.licences import Licence
 from builder.review.sbom import ImageFacts, make_sbom
+from tests.support.copyright_format import HEAD
 from tests.support.review_build import EXAMPLE_MODEL, EXAMPLE_PACKAGES, EXAMPLE_WHEELS
 from tests.support.review_lock import EPOCH, LOCK, locked
 
@@ -142,8 +143,7 @@ def test_package_facts_from_a_control_file() -> None:
     )
     facts = package_facts(
         control,
-        "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\n"
-        "Files: *\nCopyright: x\nLicense: GPL-2+ or Expat\n",
+        HEAD + "Files: *\nCopyright: x\nLicense: GPL-2+ or Expat\n",
     )
     assert facts == PackageFacts(
         licence=Licence("GPL-2.0-or-later OR MIT"),

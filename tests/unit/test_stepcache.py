@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -87,3 +88,15 @@ def test_keys() -> None:
 def test_code_is_part_of_a_key() -> None:
     assert code_digest([digest, stepcache]) == code_digest([stepcache, digest])
     assert code_digest([digest]) != code_digest([stepcache])
+
+
+def test_old_results_of_a_busy_kind_go_and_recent_ones_stay(cache: Path) -> None:
+    for number in range(15):
+        made = cached_directory("base", f"old{number:02}", lambda _target: None)
+        os.utime(made, (number, number))
+    kept = cached_directory("base", "new", lambda _target: None)
+    names = {path.name for path in kept.parent.iterdir()}
+    assert names == {"new", *(f"old{number:02}" for number in range(4, 15))}
+    for number in range(15):
+        cached_directory("deb", f"old{number:02}", lambda _target: None)
+    assert len(list((kept.parent.parent / "deb").iterdir())) == 15
