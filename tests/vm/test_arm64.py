@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.support.disk import DiskEditor
 from tests.support.images import Image
 from tests.support.machine import Machine
+
+pytestmark = pytest.mark.xdist_group("vm-fresh")
 
 
 def test_it_boots_under_secure_boot_and_nothing_fails(

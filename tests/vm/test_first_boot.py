@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from builder.host.paths import source_root
 from builder.vm.config import BROKER_ADDRESS, BROKER_PORT
 from builder.vm.snapshot import Snapshot
 from tests.support.machine import Machine
 from tests.support.pcap import Packet, read_packets
+
+pytestmark = pytest.mark.xdist_group("vm-thawed")
 
 SYSCTLS = source_root() / "builder/rootfs/static/usr/lib/sysctl.d/90-edgeseal.conf"
 DEVICE_ADDRESS = "10.0.2.15"

@@ -6,6 +6,8 @@ import pytest
 
 from tests.support.machine import Machine
 
+pytestmark = pytest.mark.xdist_group("vm-thawed")
+
 REFUSED = 13  # EACCES
 NOT_PERMITTED = 1  # EPERM
 PROGRAM = "/usr/bin/systemctl"

@@ -6,12 +6,16 @@ import base64
 import re
 from collections.abc import Callable
 
+import pytest
+
 from builder.signing.authenticode import sign_pe, unsigned_pe
 from builder.signing.pe import parse_pe
 from builder.signing.roles import Role
 from tests.support.disk import DiskEditor
 from tests.support.images import Image
 from tests.support.machine import Machine
+
+pytestmark = pytest.mark.xdist_group("vm-fresh")
 
 Device = Callable[[Image], tuple[Machine, DiskEditor]]
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.disk import DiskEditor
 from tests.support.images import Image
 from tests.support.machine import Machine
+
+pytestmark = pytest.mark.xdist_group("vm-thawed")
 
 MARK = "/var/lib/mark"
 KERNELS = "EFI/Linux"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from builder.host.toolstree import default_pool, vm_tree
 from builder.lock.store import lock_path, read_lock
 from builder.model.labels import render
@@ -11,6 +13,8 @@ from builder.profile.load import load_profile
 from builder.vm.historian import Historian
 from tests.support.images import X86
 from tests.support.machine import Machine
+
+pytestmark = pytest.mark.xdist_group("vm-thawed")
 
 SEED = 7
 FRAMES = 8

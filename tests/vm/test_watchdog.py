@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from builder.vm.deadline import wait_until
 from tests.support.machine import Machine
+
+pytestmark = pytest.mark.xdist_group("vm-fresh")
 
 UNIT = "edgeseal-uplink.service"
 NOTICED_S = 600.0  # the unit's WatchdogSec is 180, on an emulated clock

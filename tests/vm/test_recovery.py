@@ -1,0 +1,34 @@
+"""The owner opens a device's data without the device: with the recovery key that it escrowed on its first boot."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from appliance.core.errors import VerificationError
+from builder.disk.recovery import open_volume
+from builder.host.toolstree import tools_tree
+from builder.signing.keyfiles import key_path, read_private_key
+from builder.signing.keyinit import init_keys
+from builder.signing.roles import Role
+from tests.support.disk import DiskEditor
+from tests.support.machine import Machine
+
+pytestmark = pytest.mark.xdist_group("vm-fresh")
+
+GROUPS = 8  # of eight letters each: systemd's form of a recovery key
+
+
+def test_the_owner_opens_the_data_and_nobody_else_does(used_device: tuple[Machine, DiskEditor], tmp_path: Path) -> None:
+    machine, disk = used_device
+    owner = Path(machine.lab.keys.public.origin)
+    private = read_private_key(key_path(owner, Role.RECOVERY), Role.RECOVERY, None)
+    opened = open_volume(disk.path, private, tools_tree())
+    assert (opened.keyslot, len(opened.key.split("-"))) == (1, GROUPS)
+
+    init_keys(tmp_path / "other", development=True, now=datetime.now(UTC))
+    stranger = read_private_key(key_path(tmp_path / "other", Role.RECOVERY), Role.RECOVERY, None)
+    with pytest.raises(VerificationError, match="another owner"):
+        open_volume(disk.path, stranger, tools_tree())
