@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
+from appliance.core.errors import InputError, Place
 from builder.archive import debian
 from builder.archive.fetch import fetch
 from builder.archive.pool import Pool
@@ -36,7 +37,15 @@ def vm_tree(*, offline: bool = False) -> Sandbox:
 
 @functools.cache
 def _tree(name: str, offline: bool) -> Sandbox:
-    lock = decode_lock(lock_path(name).read_bytes(), file=f"profiles/locks/{name}.lock.json")
+    file = f"profiles/locks/{name}.lock.json"
+    try:
+        data = lock_path(name).read_bytes()
+    except FileNotFoundError as error:
+        what = "QEMU, its firmware and the broker come" if name == "vm" else "the build tools come"
+        raise InputError(
+            f"there is no lock for the tree that {what} from", place=Place(file), hint=f"write it: edgeseal lock {name}"
+        ) from error
+    lock = decode_lock(data, file=file)
     return Sandbox(root=unpack_tree(lock, default_pool(), offline=offline), epoch=lock.epoch)
 
 
