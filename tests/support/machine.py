@@ -104,6 +104,7 @@ class Machine:
         self.wait_for_agent(within_s=within_s)
         self.wait_for_unit("multi-user.target", within_s=within_s)
         self.wait_for_unit("boot-complete.target", within_s=within_s)
+        self.wait_for_unit("edgeseal-modules-closed.service", within_s=within_s)  # the last one to start
 
     def pull_the_plug(self) -> None:
         """Cut the power."""
