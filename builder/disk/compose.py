@@ -49,7 +49,8 @@ def compose(
     *,
     epoch: int,
 ) -> None:
-    """Write the sparse disk image `target`, which must not exist."""
+    """Write the sparse disk image `target`, an absolute path, which must not exist."""
+    assert target.is_absolute(), target
     with TemporaryDirectory(dir=target.parent, prefix=".compose-") as name:
         directory = Path(name)
         esp = directory / "esp"

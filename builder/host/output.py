@@ -22,6 +22,7 @@ def output_directory(target: Path) -> Iterator[Path]:
 
     Raises InputError when something stands at `target` that is not a build of ours.
     """
+    target = target.absolute()  # tools in the sandbox have another working directory
     if target.exists() and not (target / "manifest.json").is_file() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(
             "this is not a build of edgeseal, and it is not empty",
