@@ -10,7 +10,7 @@ from builder.archive.pool import Pool
 from builder.host.progress import say
 from builder.host.run import run
 from builder.host.scratch import scratch_directory
-from builder.lock.apt import machine_mirrors
+from builder.lock.mirrors import machine_mirrors
 from builder.lock.types import Lock, LockedPackage
 from builder.lock.wheels import fetch_wheel
 

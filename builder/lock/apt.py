@@ -1,6 +1,6 @@
 """apt's own solver in a private directory: it reads the machine's mirrors and keyring, and changes nothing there.
 
-A profile says `debian/trixie`; which mirror serves it is the machine's own apt configuration, asked here.
+A profile says `debian/trixie`; which mirror serves it is the machine's own apt configuration, asked in `mirrors`.
 """
 
 from __future__ import annotations
@@ -9,44 +9,19 @@ import email.utils
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from debian.deb822 import Packages
 
-from appliance.core.errors import EdgesealError, InputError
+from appliance.core.errors import EdgesealError
 from builder.host.run import run
+from builder.lock.mirrors import machine_mirrors
 from builder.lock.requests import DEBIAN_ARCHITECTURE
 from builder.lock.types import LockedPackage
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _INST = re.compile(r"^Inst (?P<name>\S+) \((?P<version>\S+) .*\[(?P<architecture>\w+)\]\)")
-
-
-@dataclass(frozen=True)
-class Mirrors:
-    """Base addresses of the distribution's two archives, each ending in a slash."""
-
-    main: str
-    security: str
-
-
-def machine_mirrors() -> Mirrors:
-    """The mirrors that this machine's apt is set up for. Raises InputError when it has none for Debian."""
-    listing = run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI)|$(LABEL)"], reason="ask apt for this machine's mirrors"
-    ).decode()
-    found: dict[str, str] = {}
-    for line in listing.splitlines():
-        address, _, label = line.partition("|")
-        found.setdefault(label, address)
-    if "Debian" not in found or "Debian-Security" not in found:
-        raise InputError(
-            "this machine's apt knows no Debian mirror, or no security mirror",
-            hint="add them to /etc/apt/sources.list.d and run `apt-get update`",
-        )
-    return Mirrors(main=found["Debian"], security=found["Debian-Security"])
 
 
 class PrivateApt:
