@@ -102,6 +102,10 @@ def make_initrd(profile: Profile, lock: Lock, pool: Pool, tools: Sandbox) -> Pat
     settings: RootPlan = {
         "usr/lib/systemd/system.conf.d/edgeseal.conf": files.manager_settings(profile, initrd=True),
         f"{_UNIT_DIRECTORY}/initrd.target.d/edgeseal.conf": files.boot_deadline(2 * profile.timeout_s),
+        # at once, and not when the wait for the root's device is over
+        f"{_UNIT_DIRECTORY}/systemd-veritysetup@.service.d/edgeseal.conf": text(
+            "[Unit]", "OnFailure=emergency.target", "OnFailureJobMode=replace-irreversibly"
+        ),
     }
     key = key_of(
         base.name,

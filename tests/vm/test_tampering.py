@@ -21,7 +21,7 @@ Device = Callable[[Image], tuple[Machine, DiskEditor]]
 
 UKI = "EFI/Linux/edgeseal_1.efi"
 LOADER = "EFI/BOOT/BOOTX64.EFI"
-FIRMWARE_S, ROOT_S = 120.0, 400.0
+FIRMWARE_S, ROOT_S = 120.0, 200.0  # less than a device's wait for its root partition, which is 300 s
 # What OVMF and systemd-boot say when a signature does not hold.
 REFUSAL = r"Access Denied|Access denied|Security Violation|Security violation"
 KERNEL_STARTED = r"Linux version"
