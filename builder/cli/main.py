@@ -1,7 +1,7 @@
 """The command line: finds the commands, parses, prints, and turns errors into messages and exit codes.
 
-0 done · 1 failed · 2 your input was wrong · 130 interrupted. stdout is data, stderr is talk; with --json an error is
-data too. A traceback means a bug of ours, never a user's mistake.
+0 done · 1 failed · 2 your input was wrong · 130 interrupted · 143 terminated. stdout is data, stderr is talk; with
+--json an error is data too. A traceback means a bug of ours, never a user's mistake.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -18,7 +19,7 @@ from appliance.core.errors import EdgesealError, Place
 from builder.cli.parse import asked_overview, choose, commands_for, parser_of
 from builder.profile.problem import Problem, ProfileError
 
-_INTERRUPTED = 130
+_INTERRUPTED, _TERMINATED = 130, 143
 _ENVIRONMENT_FAULTS = {
     errno.ENOSPC: "free some space there and run it again",
     errno.EDQUOT: "free some space there and run it again",
@@ -30,6 +31,8 @@ _ENVIRONMENT_FAULTS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """argv: without the program's name; by default the process's. Returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         return _run(words)
     except EdgesealError as error:
@@ -46,6 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _report(_environment_error(fault), as_json="--json" in words)
         return EdgesealError.exit_code
+
+
+def _terminate(_number: int, _frame: object) -> None:
+    """Unwind, so that temporary files and started programs go."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(_TERMINATED)
 
 
 def version() -> str:

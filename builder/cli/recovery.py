@@ -11,6 +11,7 @@ from builder.cli.command import Command
 from builder.disk.recovery import open_volume
 from builder.host.paths import keys_directory
 from builder.host.toolstree import tools_tree
+from builder.signing.descriptor import Secret, read_secret
 from builder.signing.keyfiles import key_path, read_private_key
 from builder.signing.roles import Role
 
@@ -18,7 +19,7 @@ from builder.signing.roles import Role
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("disk", type=Path, metavar="DISK", help="the device's disk, or a copy of it")
     parser.add_argument("--keys", type=Path, metavar="DIR", help="where the recovery key is (default: the dev keys)")
-    parser.add_argument("--passphrase-file", type=Path, metavar="FILE", help="passphrase of the recovery key")
+    parser.add_argument("--passphrase-file", type=Path, metavar="FILE", help="its passphrase (FILE has mode 0600)")
     parser.add_argument("--show-key", action="store_true", help="print the volume's recovery key as well")
 
 
@@ -26,7 +27,10 @@ def _execute(arguments: argparse.Namespace) -> dict[str, Any]:
     if not arguments.disk.exists():
         raise InputError("there is no such disk", place=Place(str(arguments.disk)))
     directory = arguments.keys or keys_directory() / "dev"
-    passphrase = arguments.passphrase_file.read_text().rstrip("\n") if arguments.passphrase_file else None
+    passphrase = None
+    if arguments.passphrase_file:
+        secret = Secret(file=str(arguments.passphrase_file))
+        passphrase = read_secret(secret, {}, what="passphrase of the recovery key", directory=Path())
     private_key = read_private_key(key_path(directory, Role.RECOVERY), Role.RECOVERY, passphrase)
     opened = open_volume(arguments.disk, private_key, tools_tree())
     result: dict[str, Any] = {"volume": opened.volume, "keyslot": opened.keyslot}

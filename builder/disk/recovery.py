@@ -26,6 +26,7 @@ from builder.host.sandbox import Sandbox
 from builder.review.gpt import Partition, read_partitions
 from builder.review.opened import open_esp
 
+_CHUNK = 1 << 20
 _LUKS2_BYTES = 16 << 20  # header and key slots, as systemd-repart lays them out
 
 
@@ -69,7 +70,7 @@ def _volume(disk: Path, data: Partition) -> str:
 
 def _decrypt(disk: Path, esp: Partition, volume: str, private_key: rsa.RSAPrivateKey, tools: Sandbox) -> bytes:
     ciphertext_name, description_name = escrow_names(volume)
-    with open_esp(disk, esp.offset, tools) as files:
+    with _esp_copy(disk, esp) as copy, open_esp(copy, 0, tools) as files:
         found = {path.rsplit("/", 1)[-1].lower(): file for path, file in files.items()}
         if ciphertext_name not in found or description_name not in found:
             raise InputError(
@@ -103,10 +104,28 @@ def _try(disk: Path, data: Partition, secret: bytes, tools: Sandbox) -> int:
 @contextmanager
 def _header_copy(disk: Path, data: Partition) -> Iterator[Path]:
     """A sparse file of the partition's size with only the LUKS header in it."""
-    with TemporaryDirectory() as name:
-        copy = Path(name, "data.luks")
+    with _partition_copy(disk, data, min(_LUKS2_BYTES, data.size)) as copy:
+        yield copy
+
+
+@contextmanager
+def _esp_copy(disk: Path, esp: Partition) -> Iterator[Path]:
+    """The EFI system partition as a file: the sandbox of the tools that read it has no block devices."""
+    with _partition_copy(disk, esp, esp.size) as copy:
+        yield copy
+
+
+@contextmanager
+def _partition_copy(disk: Path, partition: Partition, length: int) -> Iterator[Path]:
+    """A sparse file of the partition's size with its first `length` bytes in it."""
+    with TemporaryDirectory(prefix="edgeseal-") as name:
+        copy = Path(name, partition.label)
         with disk.open("rb") as stream, copy.open("wb") as output:
-            stream.seek(data.offset)
-            output.write(stream.read(min(_LUKS2_BYTES, data.size)))
-            output.truncate(data.size)
+            for at in range(0, length, _CHUNK):
+                stream.seek(partition.offset + at)
+                chunk = stream.read(min(_CHUNK, length - at))
+                if chunk.strip(b"\0"):
+                    output.seek(at)
+                    output.write(chunk)
+            output.truncate(partition.size)
         yield copy

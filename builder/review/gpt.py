@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -48,8 +49,8 @@ def read_partitions(disk: Path) -> tuple[Partition, ...]:
     Raises VerificationError when a checksum is wrong, when primary and backup table differ, or when an entry lies
     outside of the usable area.
     """
-    size = disk.stat().st_size
     with disk.open("rb") as stream:
+        size = stream.seek(0, os.SEEK_END)  # a block device has no st_size
 
         def read(at: int, length: int) -> bytes:
             stream.seek(at)

@@ -59,7 +59,7 @@ def test_the_plug_pulled_while_it_works_loses_nothing_that_was_acknowledged(vm: 
     assert (vm.booted_slot(), vm.succeed(["systemctl", "--failed", "--no-legend", "--plain"])) == ("a", "")
 
 
-@pytest.mark.xdist_group("vm-thawed")
+@pytest.mark.xdist_group("vm-fresh")
 def test_a_stolen_disk_does_not_open_in_another_machine(used_device: tuple[Machine, DiskEditor]) -> None:
     machine, _ = used_device
     thief = machine.with_another_tpm()

@@ -35,15 +35,17 @@ def test_a_version_that_is_not_healthy_falls_back_by_itself(
     machine, disk = used_device
     disk.stage(sick_image.directory, sick_image.manifest, tries=2)
     machine.start()
+    machine.wait_for_console("Linux version")
+    machine.pull_the_plug()
+    assert disk.esp_names(KERNELS) == ["edgeseal_1.efi", "edgeseal_2+1-1.efi"], "a try is used up when it begins"
+    machine.start()
     machine.wait_for_agent()
     assert (machine.booted_slot(), machine.image_version()) == ("b", 2)
-    machine.wait_for_another_boot()
-    assert (machine.booted_slot(), machine.image_version()) == ("b", 2), "one try is left"
     machine.wait_for_another_boot()
     assert (machine.booted_slot(), machine.image_version()) == ("a", 1)
     machine.wait_for_unit("boot-complete.target")
     judged = [entry.event for entry in machine.audit_log() if entry.event.kind == "boot-judged"]
-    assert [event.result for event in judged] == ["success", "failure", "failure", "success"]
+    assert [event.result for event in judged] == ["success", "failure", "success"]
     machine.shut_down()
     names = DiskEditor(machine.disk_image(), machine.lab.tree).esp_names(KERNELS)
     assert names == ["edgeseal_1.efi", "edgeseal_2+0-2.efi"]
