@@ -60,6 +60,8 @@ def command_line(profile: Profile, image: VerityImage, *, root_hash_signature: b
     return " ".join(
         (
             f"roothash={image.root_hash}",
+            f"systemd.verity_root_data=UUID={image.data_uuid}",
+            f"systemd.verity_root_hash=UUID={image.hash_uuid}",
             f"systemd.verity_root_options=root-hash-signature=base64:{signature},panic-on-corruption",
             "ro",
             "rootfstype=erofs",

@@ -25,10 +25,14 @@ def definitions(profile: Profile, image: VerityImage, *, esp_source: Path) -> di
             f"Format=vfat\nCopyFiles={esp_source}:/",
         ),
         "20-root-a.conf": _partition(
-            root, "root-a", slot, image.data_partition, f"CopyBlocks={image.data}\nReadOnly=yes"
+            root, "root-a", slot, product_uuid(profile.product, "root-a"), f"CopyBlocks={image.data}\nReadOnly=yes"
         ),
         "21-root-a-verity.conf": _partition(
-            f"{root}-verity", "root-a-verity", hashes, image.hash_partition, f"CopyBlocks={image.hashes}\nReadOnly=yes"
+            f"{root}-verity",
+            "root-a-verity",
+            hashes,
+            product_uuid(profile.product, "root-a-verity"),
+            f"CopyBlocks={image.hashes}\nReadOnly=yes",
         ),
         "30-root-b.conf": _partition(root, "root-b", slot, product_uuid(profile.product, "root-b"), "ReadOnly=yes"),
         "31-root-b-verity.conf": _partition(

@@ -25,7 +25,10 @@ _NAMESPACE = uuid.UUID("6d1f0a5e-6f0e-5d43-9a0e-0c2f6f1f2c11")
 
 @dataclass(frozen=True)
 class VerityImage:
-    """A sealed root. data: the erofs image; hashes: the hash tree with its superblock; root_hash: lower-case hex."""
+    """A sealed root. data: the erofs image; hashes: the hash tree with its superblock; root_hash: lower-case hex.
+
+    data_uuid, hash_uuid: in the superblocks of the two; no other image of any product has them.
+    """
 
     data: Path
     hashes: Path
@@ -33,16 +36,8 @@ class VerityImage:
     salt: str
     data_size: int
     hash_size: int
-
-    @property
-    def data_partition(self) -> uuid.UUID:
-        """PARTUUID of the data partition: the first half of the root hash."""
-        return uuid.UUID(self.root_hash[:32])
-
-    @property
-    def hash_partition(self) -> uuid.UUID:
-        """PARTUUID of the hash partition: the second half of the root hash."""
-        return uuid.UUID(self.root_hash[32:])
+    data_uuid: uuid.UUID
+    hash_uuid: uuid.UUID
 
 
 def product_salt(product: str) -> str:
@@ -55,6 +50,11 @@ def product_uuid(product: str, what: str) -> uuid.UUID:
     return uuid.uuid5(_NAMESPACE, f"{product}/{what}")
 
 
+def image_uuid(product: str, what: str, *, tree_digest: str, options: list[str]) -> uuid.UUID:
+    """A UUID that two images share only when they are the same. options: of mkfs.erofs."""
+    return uuid.uuid5(_NAMESPACE, "\n".join((product, what, tree_digest, *options)))
+
+
 def erofs_options(profile: Profile, *, epoch: int) -> list[str]:
     """What mkfs.erofs is told, besides its target and its source. No part of it depends on the machine."""
     return [
@@ -65,7 +65,6 @@ def erofs_options(profile: Profile, *, epoch: int) -> list[str]:
         "-x-1",
         "--all-root",
         f"-T{epoch}",
-        f"-U{product_uuid(profile.product, 'erofs')}",
         "--quiet",
     ]
 
@@ -74,9 +73,13 @@ def seal(profile: Profile, root: RootTree, tools: Sandbox, *, epoch: int) -> Ver
     """Make image and hash tree. Raises InputError when they do not fit the profile's slots."""
     options = erofs_options(profile, epoch=epoch)
     salt = product_salt(profile.product)
+    data_uuid, hash_uuid = (
+        image_uuid(profile.product, what, tree_digest=root.tree_digest, options=options) for what in ("erofs", "verity")
+    )
+    options += [f"-U{data_uuid}"]
     key = key_of(root.inputs, repr(options), salt, tools.root.name, Path(__file__).read_bytes())
     directory = cached_directory(
-        "seal", key, lambda target: _make(target, root.path, options, salt, profile, tools, epoch=epoch)
+        "seal", key, lambda target: _make(target, root.path, options, salt, hash_uuid, tools, epoch=epoch)
     )
     image = VerityImage(
         data=directory / "root.erofs",
@@ -85,13 +88,15 @@ def seal(profile: Profile, root: RootTree, tools: Sandbox, *, epoch: int) -> Ver
         salt=salt,
         data_size=(directory / "root.erofs").stat().st_size,
         hash_size=(directory / "root.verity").stat().st_size,
+        data_uuid=data_uuid,
+        hash_uuid=hash_uuid,
     )
     _check_fit(profile, image)
     return image
 
 
 def _make(
-    target: Path, root: Path, options: list[str], salt: str, profile: Profile, tools: Sandbox, *, epoch: int
+    target: Path, root: Path, options: list[str], salt: str, hash_uuid: uuid.UUID, tools: Sandbox, *, epoch: int
 ) -> None:
     data, hashes = target / "root.erofs", target / "root.verity"
     tools.run(
@@ -108,7 +113,7 @@ def _make(
             data,
             hashes,
             f"--salt={salt}",
-            f"--uuid={product_uuid(profile.product, 'verity')}",
+            f"--uuid={hash_uuid}",
             "--hash=sha256",
             f"--data-block-size={BLOCK}",
             f"--hash-block-size={BLOCK}",

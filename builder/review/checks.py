@@ -14,6 +14,7 @@ from pathlib import Path
 
 from appliance.core.errors import DecodeError, VerificationError
 from builder.review.blocks import compare_slot, require_zero, unpartitioned
+from builder.review.erofs import ErofsImage
 from builder.review.evidence import Evidence
 from builder.review.manifest import ARTEFACT_NAMES
 from builder.review.provenance import check_statement
@@ -91,16 +92,13 @@ def check_partitions(evidence: Evidence) -> str:
 
 
 def check_slots(evidence: Evidence) -> str:
-    """Slot A holds root.erofs and root.verity and nothing else, slot B nothing; PARTUUIDs halve the root hash."""
+    """Slot A holds root.erofs and root.verity and nothing else, slot B nothing."""
     disk = evidence.path("disk.raw")
     for label, name in _SLOT_CONTENTS.items():
         compare_slot(disk, evidence.partition(label), evidence.path(name))
     for label in _EMPTY_SLOTS:
         slot = evidence.partition(label)
         require_zero(disk, slot.offset, slot.offset + slot.size, f"in partition {label}")
-    halves = tuple(evidence.partition(label).uuid.replace("-", "") for label in _SLOT_CONTENTS)
-    if "".join(halves) != evidence.manifest.root_hash:
-        raise VerificationError("the PARTUUIDs of slot A are not the two halves of the root hash")
     return "slot A holds root.erofs and root.verity, slot B is empty"
 
 
@@ -129,23 +127,27 @@ def check_uki(evidence: Evidence) -> str:
 
 
 def check_command_line(evidence: Evidence) -> str:
-    """It is the manifest's, it names the root hash once, and nothing in it weakens what was checked."""
+    """It is the manifest's, it names this root and its hash once each, and nothing in it weakens what was checked."""
     found = evidence.command_line
     if found != evidence.manifest.command_line:
         raise VerificationError("the command line of uki.efi is not the manifest's")
     words = found.split()
-    hashes = [word.removeprefix("roothash=") for word in words if word.startswith("roothash=")]
-    if hashes != [evidence.manifest.root_hash]:
-        raise VerificationError(
-            f"the command line names the root hashes {hashes}, the manifest {evidence.manifest.root_hash}"
-        )
+    expected = {
+        "roothash": evidence.manifest.root_hash,
+        "systemd.verity_root_data": f"UUID={ErofsImage(evidence.path('root.erofs')).uuid}",
+        "systemd.verity_root_hash": f"UUID={evidence.manifest.verity.uuid}",
+    }
+    for name, value in expected.items():
+        said = [word.partition("=")[2] for word in words if word.startswith(f"{name}=")]
+        if said != [value]:
+            raise VerificationError(f"the command line says {name}={','.join(said) or 'nothing'}, it must be {value}")
     for needed in ("dm_verity.require_signatures=1", "module.sig_enforce=1", "ipe.enforce=1"):
         if needed not in words:
             raise VerificationError(f"the command line does not say {needed}")
     for word in words:
         if word.partition("=")[0] in ("init", "rdinit", "systemd.debug_shell", "rd.break", "systemd.unit"):
             raise VerificationError(f"the command line says {word}")
-    return f"{len(words)} words, roothash={hashes[0][:16]}…"
+    return f"{len(words)} words, roothash={evidence.manifest.root_hash[:16]}…"
 
 
 def check_hash_tree(evidence: Evidence) -> str:

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 from appliance.core.errors import DecodeError, InputError, Place
 
@@ -87,6 +88,7 @@ class ErofsImage:
         self._block = 1 << self._unpack("<B", _SUPERBLOCK + 12)[0]
         (self._root,) = self._unpack("<H", _SUPERBLOCK + 14)
         (self.build_time,) = self._unpack("<Q", _SUPERBLOCK + 24)
+        self.uuid = UUID(bytes=bytes(self._data[_SUPERBLOCK + 48 : _SUPERBLOCK + 64]))
         self._meta, self._xattrs = self._unpack("<II", _SUPERBLOCK + 40)
         if not 512 <= self._block <= 65536:
             raise DecodeError("impossible block size", place=self.place)

@@ -14,7 +14,7 @@ import zstandard
 from builder.archive.pool import Pool
 from builder.boot.uki import SignedUki
 from builder.host.paths import source_root
-from builder.image.seal import BLOCK, VerityImage, product_uuid
+from builder.image.seal import BLOCK, VerityImage
 from builder.model.card import Model
 from builder.review import facts
 from builder.review.collect import collect_packages, collect_wheels
@@ -143,9 +143,7 @@ def _manifest(
         profile_bytes=order.profile_bytes,
         epoch=order.lock.epoch,
         root_hash=image.root_hash,
-        verity=VerityRecord(
-            salt=image.salt, uuid=str(product_uuid(profile.product, "verity")), data_blocks=image.data_size // BLOCK
-        ),
+        verity=VerityRecord(salt=image.salt, uuid=str(image.hash_uuid), data_blocks=image.data_size // BLOCK),
         command_line=uki.command_line,
         partitions=[
             PartitionRecord(label=part.label, type=part.type, uuid=part.uuid, offset=part.offset, size=part.size)

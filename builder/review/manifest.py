@@ -22,8 +22,8 @@ SBOM_NAME = "sbom.cdx.json"
 PROVENANCE_NAME = "provenance.dsse.json"
 ARTEFACT_NAMES = ("disk.raw", "root.erofs", "root.verity", SBOM_NAME, "uki.efi")
 
-UuidText = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
-FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+UuidText = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(?!\n)$")]
+FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(?!\n)$")]
 Offset = Annotated[int, msgspec.Meta(ge=0)]
 Size = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -48,7 +48,7 @@ class PartitionRecord(FrozenStruct, frozen=True, kw_only=True):
 class VerityRecord(FrozenStruct, frozen=True, kw_only=True):
     """dm-verity format 1, SHA-256, 4096-byte blocks. data_blocks: blocks of root.erofs."""
 
-    salt: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{2}){0,256}$")]
+    salt: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{2}){0,256}(?!\n)$")]
     uuid: UuidText
     data_blocks: Size
 
@@ -68,7 +68,7 @@ class Manifest(FrozenStruct, frozen=True, kw_only=True):
 
     schema: Literal[1] = 1
     product: Identifier
-    profile: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+    profile: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,62}(?!\n)$")]
     version: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
     architecture: Literal["x86_64", "arm64"]
     builder_version: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -28,6 +29,8 @@ def image_of(profile: Profile) -> VerityImage:
         salt=product_salt(profile.product),
         data_size=4096,
         hash_size=8192,
+        data_uuid=UUID(int=1),
+        hash_uuid=UUID(int=2),
     )
 
 

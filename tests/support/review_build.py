@@ -15,7 +15,6 @@ import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from builder.host.sandbox import Sandbox
 from builder.review.erofs import ErofsImage
@@ -44,6 +43,7 @@ from tests.support.review_lock import EPOCH, LOCK, MODEL_BYTES
 
 SALT = "ab" * 32
 VERITY_UUID = "0f7a1c9e-0000-4000-8000-000000000001"
+EROFS_UUID = "5d0c6a3e-93d5-4f5e-8f0a-0d6a3f1b2c01"
 POLICY = """policy_name=edgeseal policy_version=1.0.0
 DEFAULT action=ALLOW
 DEFAULT op=EXECUTE action=DENY
@@ -96,6 +96,7 @@ class Ingredients:
     esp_files: dict[str, bytes] = field(default_factory=dict)
     uki_name: str = "edgeseal_7.efi"
     erofs_epoch: int = EPOCH
+    named_uuid: str = EROFS_UUID
     manifest: dict[str, Any] = field(default_factory=dict)
     image_facts: dict[str, Any] = field(default_factory=dict)
 
@@ -107,7 +108,7 @@ def make_build(target: Path, tools: Sandbox, ingredients: Ingredients) -> Path:
     work.mkdir()
     root_hash = _seal(target, work, tools, ingredients)
     command_line = _uki(target, root_hash, ingredients)
-    _disk(target, work, tools, ingredients, root_hash)
+    _disk(target, work, tools, ingredients)
     _papers(target, work, ingredients, root_hash, command_line)
     shutil.rmtree(work)
     return target
@@ -126,7 +127,7 @@ def _seal(target: Path, work: Path, tools: Sandbox, ingredients: Ingredients) ->
     (tree / "bin").symlink_to("usr/bin")
     options = ["-zzstd,level=3", "-C262144", "-Enoinline_data", "-x-1", "--all-root", f"-T{ingredients.erofs_epoch}"]
     tools.run(
-        ["mkfs.erofs", *options, f"-U{VERITY_UUID}", "--quiet", target / "root.erofs", tree],
+        ["mkfs.erofs", *options, f"-U{EROFS_UUID}", "--quiet", target / "root.erofs", tree],
         reason="make a root",
         writable=[target],
         binds={tree: None},
@@ -153,7 +154,8 @@ def _uki(target: Path, root_hash: str, ingredients: Ingredients) -> str:
     keys = ingredients.keys
     signature = base64.b64encode(sign_detached(root_hash.encode(), keys.signer(ingredients.root_hash_role))).decode()
     options = f"systemd.verity_root_options=root-hash-signature=base64:{signature},panic-on-corruption"
-    command_line = f"roothash={root_hash} {options} {ingredients.arguments}"
+    slots = f"systemd.verity_root_data=UUID={ingredients.named_uuid} systemd.verity_root_hash=UUID={VERITY_UUID}"
+    command_line = f"roothash={root_hash} {slots} {options} {ingredients.arguments}"
     sections = {
         ".osrel": OS_RELEASE.encode(),
         ".cmdline": command_line.encode(),
@@ -167,7 +169,7 @@ def _uki(target: Path, root_hash: str, ingredients: Ingredients) -> str:
     return command_line
 
 
-def _disk(target: Path, work: Path, tools: Sandbox, ingredients: Ingredients, root_hash: str) -> None:
+def _disk(target: Path, work: Path, tools: Sandbox, ingredients: Ingredients) -> None:
     loader = pe_image({".text": b"loader"})
     if ingredients.loader_role is not None:
         loader = sign_pe(loader, ingredients.keys.signer(ingredients.loader_role))
@@ -185,19 +187,16 @@ def _disk(target: Path, work: Path, tools: Sandbox, ingredients: Ingredients, ro
         os.utime(path, (EPOCH, EPOCH))
     definitions = work / "definitions"
     definitions.mkdir()
-    halves = (UUID(root_hash[:32]), UUID(root_hash[32:]))
     rows = [
-        ("esp", "esp", "4M", None, f"Format=vfat\nCopyFiles={esp}:/"),
-        ("root-x86-64", "root-a", "1M", halves[0], f"CopyBlocks={target / 'root.erofs'}"),
-        ("root-x86-64-verity", "root-a-verity", "1M", halves[1], f"CopyBlocks={target / 'root.verity'}"),
-        ("root-x86-64", "root-b", "1M", None, ""),
-        ("root-x86-64-verity", "root-b-verity", "1M", None, ""),
+        ("esp", "esp", "4M", f"Format=vfat\nCopyFiles={esp}:/"),
+        ("root-x86-64", "root-a", "1M", f"CopyBlocks={target / 'root.erofs'}"),
+        ("root-x86-64-verity", "root-a-verity", "1M", f"CopyBlocks={target / 'root.verity'}"),
+        ("root-x86-64", "root-b", "1M", ""),
+        ("root-x86-64-verity", "root-b-verity", "1M", ""),
     ]
-    for number, (kind, label, size, uuid, more) in enumerate(rows):
+    for number, (kind, label, size, more) in enumerate(rows):
         (definitions / f"{number}.conf").write_text(
-            f"[Partition]\nType={kind}\nLabel={label}\nSizeMinBytes={size}\nSizeMaxBytes={size}\n"
-            + (f"UUID={uuid}\n" if uuid else "")
-            + more
+            f"[Partition]\nType={kind}\nLabel={label}\nSizeMinBytes={size}\nSizeMaxBytes={size}\n" + more
         )
     tools.run(
         [

@@ -96,8 +96,14 @@ BAKED: list[tuple[str, str, str, Callable[[Ingredients], dict[str, Any]]]] = [
     (
         "command line",
         "two-hashes",
-        "the command line names the root hashes",
+        "the command line says roothash=",
         lambda i: {"arguments": ARGUMENTS + " roothash=0"},
+    ),
+    (
+        "command line",
+        "another-root",
+        f"the command line says systemd.verity_root_data=UUID={'0' * 8}, it must be UUID=",
+        lambda i: {"named_uuid": "0" * 8},
     ),
     ("root hash signature", "key", "CMS signature: signed with a key", lambda i: {"root_hash_role": Role.KEK}),
     ("PCR signature", "key", "the PCR key in uki.efi is not the trusted one", lambda i: {"pcr_role": Role.KEK}),
