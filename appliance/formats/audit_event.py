@@ -24,7 +24,7 @@ FieldType = Literal["text", "count", "flag"]
 EventResult = Literal["success", "failure"]
 Text = Annotated[str, msgspec.Meta(max_length=1024)]
 WholeNumber = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
-FieldName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+FieldName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,31}(?!\n)$")]
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,79 @@ CATALOGUE: dict[str, EventKind] = {
         {"volume": "text", "key_sha256": "text"},
     ),
     "recovery-key-failed": EventKind("backup-restore", "No recovery key could be made: {reason}.", {"reason": "text"}),
+    # Updates. transaction: 16 hex digits, the same from the decision to the end, over reboots too.
+    "update-checked": EventKind(
+        "control-system",
+        "Updates were looked for at {source}: {outcome}: {reason}.",
+        {"source": "text", "outcome": "text", "reason": "text", "version": "count"},
+    ),
+    "update-decided": EventKind(
+        "configuration-change",
+        "Version {version} will be installed: policy {policy_sequence}, change {ticket}.",
+        {"transaction": "text", "version": "count", "release": "text", "policy_sequence": "count", "ticket": "text"},
+    ),
+    "freshness-unproven": EventKind(
+        "access-control",
+        "Nothing proves that version {version} is the newest: metadata lapses at {expires}, it is {t_low} or later.",
+        {"transaction": "text", "version": "count", "expires": "count", "t_low": "count"},
+    ),
+    "update-resumed": EventKind(
+        "control-system",
+        "Work on version {version}, which was {step}, goes on.",
+        {"transaction": "text", "version": "count", "step": "text"},
+    ),
+    "update-interrupted": EventKind(
+        "control-system",
+        "Work on version {version} stopped: {reason}.",
+        {"transaction": "text", "version": "count", "reason": "text"},
+    ),
+    "update-staged": EventKind(
+        "configuration-change",
+        "Version {version} is in slot {slot}: {fetched} bytes fetched, {copied} copied, in {seconds} s.",
+        {
+            "transaction": "text",
+            "version": "count",
+            "slot": "text",
+            "fetched": "count",
+            "copied": "count",
+            "seconds": "count",
+        },
+    ),
+    "update-activated": EventKind(
+        "configuration-change",
+        "Version {version} in slot {slot} is the next to boot, {tries} times at most.",
+        {"transaction": "text", "version": "count", "slot": "text", "tries": "count"},
+    ),
+    "update-trial-booted": EventKind(
+        "control-system", "Version {version} runs on trial.", {"transaction": "text", "version": "count"}
+    ),
+    "update-confirmed": EventKind(
+        "configuration-change",
+        "Version {version} is confirmed: {reason}.",
+        {"transaction": "text", "version": "count", "reason": "text"},
+    ),
+    "update-fell-back": EventKind(
+        "configuration-change",
+        "Version {version} was left for version {running}: {reason}.",
+        {"transaction": "text", "version": "count", "running": "count", "reason": "text"},
+    ),
+    "update-state-replaced": EventKind(
+        "control-system", "The update state was unreadable and was put aside: {reason}.", {"reason": "text"}
+    ),
+    "security-epoch-raised": EventKind(
+        "configuration-change",
+        "The security epoch is {epoch}: nothing below it is installed any more. In the TPM: {tpm}.",
+        {"epoch": "count", "tpm": "text"},
+    ),
+    "boot-entry-restored": EventKind(
+        "backup-restore", "The boot entry of version {version} was written again.", {"version": "count"}
+    ),
+    "repository-unreachable": EventKind(
+        "control-system",
+        "The repositories cannot be reached by {source}, {count} attempts: {reason}.",
+        {"source": "text", "count": "count", "reason": "text"},
+    ),
+    "medium-seen": EventKind("access-control", "A medium with updates is there: {medium}.", {"medium": "text"}),
     "log-opened": EventKind(
         "audit-log",
         "The log was opened at entry {sequence}; the writer before this one ended {ending}.",

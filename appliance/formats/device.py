@@ -15,10 +15,12 @@ from appliance.core.errors import DecodeError
 
 DEVICE_CONFIG_PATH = "/usr/lib/edgeseal/device.json"
 
-Identifier = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{0,62}$", description="lower-case identifier")]
-ProfileName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,62}$", description="a profile's file name")]
-Topic = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$", max_length=200)]
-Sha256Hex = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+Identifier = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{0,62}(?!\n)$", description="lower-case identifier")]
+ProfileName = Annotated[
+    str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,62}(?!\n)$", description="a profile's file name")
+]
+Topic = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*(?!\n)$", max_length=200)]
+Sha256Hex = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}(?!\n)$")]
 
 
 class FrozenStruct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -32,7 +34,9 @@ class FrameSource(FrozenStruct, frozen=True, kw_only=True):
     """
 
     kind: Literal["virtio", "v4l2"]
-    device: Annotated[str, msgspec.Meta(pattern=r"^/dev/[A-Za-z0-9/._-]+$")] = "/dev/virtio-ports/edgeseal.frames.0"
+    device: Annotated[str, msgspec.Meta(pattern=r"^/dev/[A-Za-z0-9/._-]+(?!\n)$")] = (
+        "/dev/virtio-ports/edgeseal.frames.0"
+    )
     width: Annotated[int, msgspec.Meta(ge=16, le=8192, description="pixels")] = 640
     height: Annotated[int, msgspec.Meta(ge=16, le=8192, description="pixels")] = 480
 
@@ -69,6 +73,23 @@ class HealthConfig(FrozenStruct, frozen=True, kw_only=True):
     require_broker: bool = False
 
 
+class UpdateConfig(FrozenStruct, frozen=True, kw_only=True):
+    """The update service. Where the repositories are comes from the site, as credentials."""
+
+    check_interval_s: Annotated[int, msgspec.Meta(ge=10, le=7 * 86_400)] = 3600
+    retry_min_s: Annotated[int, msgspec.Meta(ge=1, le=3600, description="first pause after a failure")] = 10
+    retry_max_s: Annotated[int, msgspec.Meta(ge=1, le=86_400, description="longest pause after a failure")] = 3600
+    bandwidth: Annotated[int, msgspec.Meta(ge=0, le=1 << 30, description="bytes per second; 0 for no cap")] = 0
+    stall_s: Annotated[int, msgspec.Meta(ge=1, le=3600, description="longest wait for the next bytes")] = 60
+    slowest: Annotated[int, msgspec.Meta(ge=1, le=1 << 20, description="bytes per second; slower is an attack")] = 200
+    tries: Annotated[int, msgspec.Meta(ge=1, le=9, description="boots that a new version gets")] = 3
+    root_rotations: Annotated[int, msgspec.Meta(ge=1, le=10_000, description="in one check")] = 1024
+    root_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1 << 24)] = 512_000
+    timestamp_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1 << 24)] = 16_384
+    snapshot_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1 << 26)] = 2_000_000
+    targets_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1 << 26)] = 5_000_000
+
+
 class DeviceConfig(FrozenStruct, frozen=True, kw_only=True):
     """All that the services on the device are told by the profile."""
 
@@ -76,12 +97,14 @@ class DeviceConfig(FrozenStruct, frozen=True, kw_only=True):
     product: Identifier
     profile: ProfileName
     version: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+    security_epoch: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 0
     development: bool
     inference: InferenceConfig
     uplink: UplinkConfig
     audit: AuditConfig = AuditConfig()
     health: HealthConfig = HealthConfig()
-    usb_classes: tuple[Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{2}$")], ...] = ()
+    update: UpdateConfig = UpdateConfig()
+    usb_classes: tuple[Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{2}(?!\n)$")], ...] = ()
 
 
 def encode_device_config(config: DeviceConfig) -> bytes:

@@ -10,5 +10,6 @@ USERS = {
     "edgeseal-audit": 701,
     "edgeseal-uplink": 702,
     "edgeseal-inference": 703,
+    "edgeseal-update": 704,
 }
 ROOT_UID = 0

@@ -19,7 +19,7 @@ MODEL_FILE = "model.onnx"
 CARD_FILE = "model.json"
 MAX_CARD_BYTES = 64 << 10
 
-Label = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._/+-]{0,62}$")]
+Label = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._/+-]{0,62}(?!\n)$")]
 Ppm = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 PositivePpm = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 

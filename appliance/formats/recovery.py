@@ -22,7 +22,7 @@ LUKS_HEADER_BYTES = 4096
 _UUID_OFFSET = 168
 _UUID_BYTES = 40
 
-VolumeUuid = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+VolumeUuid = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(?!\n)$")]
 
 
 class Escrow(FrozenStruct, frozen=True, kw_only=True):

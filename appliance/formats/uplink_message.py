@@ -49,12 +49,16 @@ class Refused(FrozenStruct, frozen=True, kw_only=True, tag="refused", tag_field=
 
 
 class Status(FrozenStruct, frozen=True, kw_only=True, tag="status", tag_field="kind"):
-    """connected: the broker accepted us. spooled: messages that wait. acknowledged: by the broker, since start."""
+    """connected: the broker accepted us. spooled: messages that wait.
+
+    Since start: accepted: verdicts that were kept. acknowledged: by the broker. refused: messages of the producers.
+    """
 
     id: RequestId
     connected: bool
     spooled: Count
     spooled_bytes: Count
+    accepted: Count
     acknowledged: Count
     refused: Count
 

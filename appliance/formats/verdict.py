@@ -17,8 +17,8 @@ from appliance.formats.model_card import Label
 MAX_VERDICT_BYTES = 2048
 MAX_JSON_INTEGER = 2**53 - 1  # larger ones do not survive readers that keep numbers as doubles
 
-DeviceId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$", description="a topic level")]
-BootId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$")]
+DeviceId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}(?!\n)$", description="a topic level")]
+BootId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}(?!\n)$")]
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_JSON_INTEGER)]
 ProviderName = Literal["cpu", "openvino", "qnn", "xnnpack"]
 
@@ -38,7 +38,7 @@ class Verdict(FrozenStruct, frozen=True, kw_only=True):
     boot_id: BootId
     start_us: Count
     sequence: Annotated[int, msgspec.Meta(ge=1, le=MAX_JSON_INTEGER)]
-    frame_sequence: Annotated[str, msgspec.Meta(pattern=r"^(0|[1-9][0-9]{0,19})$")]
+    frame_sequence: Annotated[str, msgspec.Meta(pattern=r"^(0|[1-9][0-9]{0,19})(?!\n)$")]
     frame_sha256: Sha256Hex
     label: Label
     score_ppm: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]

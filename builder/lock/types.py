@@ -9,7 +9,7 @@ import msgspec
 from appliance.formats.device import FrozenStruct, ProfileName, Sha256Hex
 
 DebianArchitecture = Literal["amd64", "arm64", "all"]
-PoolPath = Annotated[str, msgspec.Meta(pattern=r"^pool/[A-Za-z0-9+._~/%-]+\.deb$")]
+PoolPath = Annotated[str, msgspec.Meta(pattern=r"^pool/[A-Za-z0-9+._~/%-]+\.deb(?!\n)$")]
 
 
 class LockedPackage(FrozenStruct, frozen=True, kw_only=True):

@@ -11,6 +11,9 @@ from builder.profile.problem import Finding
 from builder.profile.rules import Rule, duplicates, finding, normal_module
 from builder.profile.types import Architecture, HardwareClass, Profile
 
+MASS_STORAGE = "08"
+"""The USB class of sticks."""
+STICK_MODULES = ("usb_storage", "sd_mod")
 _INITRD_NEEDS = {"dm_verity": "the root could not be verified", "erofs": "the root could not be mounted"}
 _CONTACT = re.compile(r"(mailto:[^@\s]+@[^@\s]+\.[^@\s]+|https://[^\s/]+\.[^\s]+)")
 
@@ -97,6 +100,18 @@ def usb_classes_are_listed_once(profile: Profile) -> Iterator[Finding]:
     yield from duplicates(("hardware", "usb_classes"), profile.hardware.usb_classes, hint="remove one of the two")
 
 
+def sticks_have_their_drivers(profile: Profile) -> Iterator[Finding]:
+    """A stick comes after the boot, when no module can be loaded any more. A virtual machine's medium is a disk."""
+    if MASS_STORAGE not in profile.hardware.usb_classes or CLASSES[profile.hardware.hardware_class].virtual:
+        return
+    has = {normal_module(name) for name in profile.hardware.modules}
+    for name in STICK_MODULES:
+        if name not in has:
+            message = f"`{name}` is missing: a stick of the USB class {MASS_STORAGE} could not be read"
+            hint = f"add `- {name}`, or remove `{MASS_STORAGE}` from hardware.usb_classes"
+            yield finding(("hardware", "modules"), message, hint)
+
+
 def source_fits_class(profile: Profile) -> Iterator[Finding]:
     """A virtual machine has no camera, a board no virtio channel."""
     virtual = CLASSES[profile.hardware.hardware_class].virtual
@@ -157,6 +172,7 @@ RULES: tuple[Rule, ...] = (
     tpm_fits_class,
     firmware_stays_below_its_directory,
     usb_classes_are_listed_once,
+    sticks_have_their_drivers,
     source_fits_class,
     agent_only_in_virtual_classes,
     times_leave_room_for_each_other,

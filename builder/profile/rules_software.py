@@ -17,7 +17,7 @@ _NEVER = {
     "package manager": ("apt", "aptitude", "dpkg", "python3-pip", "snapd"),
     "second interpreter": ("lua5.4", "nodejs", "perl", "perl-base", "ruby"),
 }
-_SERVICES_NEED = ("msgspec", "numpy", "paho-mqtt")
+_SERVICES_NEED = ("msgspec", "numpy", "paho-mqtt", "securesystemslib", "tuf", "urllib3")
 _RUNTIMES = ("onnxruntime", "onnxruntime-openvino")
 _PROVIDER_WHEEL = {"openvino": "onnxruntime-openvino", "qnn": "onnxruntime-qnn"}
 _PROVIDER_ARCHITECTURE = {"openvino": "x86_64", "qnn": "arm64"}

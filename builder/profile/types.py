@@ -18,6 +18,7 @@ from appliance.formats.device import (
     Identifier,
     InferenceConfig,
     ProfileName,
+    UpdateConfig,
     UplinkConfig,
 )
 
@@ -26,19 +27,23 @@ HardwareClass = Literal["industrial-pc", "npu-gateway", "smart-camera", "virtual
 MIB = 1 << 20
 
 ModuleName = Annotated[
-    str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="kernel module, no suffix")
+    str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*(?!\n)$", description="kernel module, no suffix")
 ]
-PackageName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9+.-]+$", description="Debian package")]
-WheelPin = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9._+!-]+$", description="NAME==VERSION")]
+PackageName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9+.-]+(?!\n)$", description="Debian package")]
+WheelPin = Annotated[
+    str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9._+!-]+(?!\n)$", description="NAME==VERSION")
+]
 MebiBytes = Annotated[int, msgspec.Meta(ge=1, le=1 << 22, description="MiB")]
-Interface = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9]{0,14}$", description="interface name in the device")]
-Ipv4Interface = Annotated[str, msgspec.Meta(pattern=r"^[0-9.]+/[0-9]{1,2}$", description="address/prefix length")]
-Ipv4Address = Annotated[str, msgspec.Meta(pattern=r"^[0-9.]+$")]
+Interface = Annotated[
+    str, msgspec.Meta(pattern=r"^[a-z][a-z0-9]{0,14}(?!\n)$", description="interface name in the device")
+]
+Ipv4Interface = Annotated[str, msgspec.Meta(pattern=r"^[0-9.]+/[0-9]{1,2}(?!\n)$", description="address/prefix length")]
+Ipv4Address = Annotated[str, msgspec.Meta(pattern=r"^[0-9.]+(?!\n)$")]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-Console = Annotated[str, msgspec.Meta(pattern=r"^tty[A-Z]+[0-9]+$")]
-UsbClass = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{2}$")]
-ModelFile = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._/-]+\.onnx$")]
-Date = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
+Console = Annotated[str, msgspec.Meta(pattern=r"^tty[A-Z]+[0-9]+(?!\n)$")]
+UsbClass = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{2}(?!\n)$")]
+ModelFile = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._/-]+\.onnx(?!\n)$")]
+Date = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?!\n)$")]
 Sentence = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
@@ -172,6 +177,10 @@ class Profile(FrozenStruct, frozen=True, kw_only=True):
     version: Annotated[
         int, msgspec.Meta(ge=1, le=2**31 - 1, description="Version of the image, strictly increasing per product.")
     ]
+    security_epoch: Annotated[
+        int,
+        msgspec.Meta(ge=0, le=2**31 - 1, description="Raise it to shut out every version with a smaller one for ever."),
+    ] = 0
     architecture: Annotated[Architecture, msgspec.Meta(description="The processor's.")]
     hardware: Annotated[Hardware, msgspec.Meta(description="The board.")]
     software: Annotated[Software, msgspec.Meta(description="What is in the image beside the base.")]
@@ -182,6 +191,7 @@ class Profile(FrozenStruct, frozen=True, kw_only=True):
     uplink: Annotated[UplinkConfig, msgspec.Meta(description="Where verdicts go, and how many may wait.")]
     audit: Annotated[AuditConfig, msgspec.Meta(description="The audit log.")] = AuditConfig()
     health: Annotated[HealthConfig, msgspec.Meta(description="When a boot counts as good.")] = HealthConfig()
+    update: Annotated[UpdateConfig, msgspec.Meta(description="How the device fetches updates.")] = UpdateConfig()
     timeout_s: Annotated[
         int,
         msgspec.Meta(ge=10, le=3600, description="Start timeout of units on the device; emulated machines need more."),
@@ -201,10 +211,12 @@ class Profile(FrozenStruct, frozen=True, kw_only=True):
             product=self.product,
             profile=self.name,
             version=self.version,
+            security_epoch=self.security_epoch,
             development=development,
             inference=self.inference,
             uplink=self.uplink,
             audit=self.audit,
             health=self.health,
+            update=self.update,
             usb_classes=tuple(sorted(self.hardware.usb_classes)),
         )

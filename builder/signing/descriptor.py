@@ -20,7 +20,7 @@ class Secret(FrozenStruct, frozen=True, kw_only=True):
     """Where a PIN or a passphrase is read from: a file, or an environment variable. Never a command line."""
 
     file: str | None = None
-    environment: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    environment: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(?!\n)$")] | None = None
 
 
 class FileKey(FrozenStruct, frozen=True, kw_only=True, tag_field="kind", tag="file"):

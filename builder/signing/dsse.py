@@ -10,7 +10,7 @@ from cryptography import x509
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import FormatError
 from securesystemslib.exceptions import VerificationError as Refused
-from securesystemslib.signer import Key, Signature, SSlibKey  # type: ignore[attr-defined]
+from securesystemslib.signer import Key, Signature, SSlibKey
 
 from appliance.core.canonical import canonical_json
 from appliance.core.errors import VerificationError

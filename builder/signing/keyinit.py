@@ -151,6 +151,12 @@ def _fill(making: Path, in_file: _File, in_token: _TokenKeys | None, certify: _C
 def _refuse_existing(directory: Path) -> None:
     if directory.is_dir() and not any(directory.iterdir()):
         return
+    if directory.is_dir() and {path.name for path in directory.iterdir()} <= {"tuf", "site"}:
+        raise InputError(
+            "there are keys of repositories here already, and build keys come first",
+            place=Place(str(directory)),
+            hint="move them aside, make the build keys, and move them back",
+        )
     if directory.exists():
         raise InputError(
             "there is something here already; keys are never overwritten",

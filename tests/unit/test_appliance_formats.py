@@ -180,7 +180,7 @@ REFUSED: list[tuple[str, Callable[[bytes], object], bytes, str]] = [
         "device",
         decode_verdict,
         edited(VERDICT, device="a/b"),
-        "verdict: Expected `str` matching regex '^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$' - at `$.device`",
+        "verdict: Expected `str` matching regex '^[A-Za-z0-9][A-Za-z0-9_-]{0,62}(?!\\\\n)$' - at `$.device`",
     ),
     (
         "score",
@@ -201,7 +201,7 @@ REFUSED: list[tuple[str, Callable[[bytes], object], bytes, str]] = [
         "frame number",
         decode_verdict,
         edited(VERDICT, frame_sequence="007"),
-        "verdict: Expected `str` matching regex '^(0|[1-9][0-9]{0,19})$' - at `$.frame_sequence`",
+        "verdict: Expected `str` matching regex '^(0|[1-9][0-9]{0,19})(?!\\\\n)$' - at `$.frame_sequence`",
     ),
     # model cards
     ("same labels", decode_model_card, edited(CARD, labels=["a", "a"]), "model card: two classes have the same label"),
