@@ -39,6 +39,15 @@ class Credentials:
         """The site's name of this device. Raises EdgesealError, DecodeError."""
         return decode_device_id(self.text("device-id"))
 
+    def optional_bytes(self, name: str) -> bytes | None:
+        """One credential, or None where the site gave none."""
+        path = self._directory / f"edgeseal.{name}"
+        return path.read_bytes() if path.is_file() else None
+
+    def optional_text(self, name: str) -> str | None:
+        """As `text`, or None where the site gave none. Raises DecodeError."""
+        return self.text(name) if (self._directory / f"edgeseal.{name}").is_file() else None
+
     def text(self, name: str) -> str:
         """One credential as a line of text, without the white space around it. Raises EdgesealError, DecodeError."""
         data = self.path(name).read_bytes()
