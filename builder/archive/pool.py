@@ -20,7 +20,7 @@ from builder.host.scratch import scratch_file
 _CHUNK = 1 << 20
 
 
-def _copy_durably(source: Path, target: Path) -> str:
+def copy_durably(source: Path, target: Path) -> str:
     """Copy into an existing file, down to the disk; returns the sha256 of what was copied."""
     digest = hashlib.sha256()
     with target.open("wb") as output, source.open("rb") as stream:
@@ -71,7 +71,7 @@ class Pool:
         target = self.path(sha256)
         try:
             with scratch_file(target.parent, ".incoming-") as temporary:
-                found = _copy_durably(source, temporary)
+                found = copy_durably(source, temporary)
                 if found != sha256:
                     raise VerificationError(
                         f"{what}: sha256 is {found}, the lock says {sha256}",

@@ -21,6 +21,7 @@ from builder.vm.broker import Broker
 from builder.vm.config import HostForward
 from builder.vm.machine import Connections, VirtualMachine
 from builder.vm.opened import OpenedBuild, certificates_for, open_build
+from builder.vm.repositories import Served, served
 from builder.vm.session import persistent_state, power_off, running, scratch_directory
 from builder.vm.site import make_site
 from builder.vm.state import MachineState, Wanted, make_state
@@ -51,6 +52,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--credential", action="append", default=[], metavar="NAME=FILE", help="a site fact, such as edgeseal.broker-ca"
     )
+    parser.add_argument("--vendor", type=Path, metavar="DIR", help="the vendor's repository, served to the device")
+    parser.add_argument("--site", type=Path, metavar="DIR", help="the site's repository, served to the device")
+    parser.add_argument("--group", action="append", default=[], metavar="NAME", help="a group that the device is in")
+    parser.add_argument("--stick", type=Path, metavar="FILE", help="plug in an image from `edgeseal bundle apply`")
     parser.add_argument("--console", type=Path, metavar="FILE", help="write the console there, not to the terminal")
     parser.add_argument("--until", metavar="TEXT", help="end when the console says TEXT")
     parser.add_argument("--timeout", type=int, metavar="SECONDS", help="fail when it has not ended by then")
@@ -66,13 +71,16 @@ def _execute(arguments: argparse.Namespace) -> dict[str, Any]:
     credentials = dict(parse_credential(text) for text in arguments.credential)
     share = _shared(arguments.share)
     wanted = _wanted(arguments, build)
-    with scratch_directory() as scratch, _broker(arguments, scratch) as broker:
+    with scratch_directory() as scratch, _broker(arguments, scratch) as broker, _repositories(arguments) as updates:
+        credentials = updates.credentials | credentials
         if broker is not None:
             credentials = broker.site.credentials() | credentials
         connections = Connections(
             broker_port=arguments.broker_port if broker is None else broker.port,
             host_forwards=forwards,
             share=share,
+            services=updates.services,
+            medium=_stick(arguments.stick),
             memory_mib=arguments.memory,
             accelerator="kvm" if arguments.kvm else "tcg",
         )
@@ -100,6 +108,24 @@ def _broker(arguments: argparse.Namespace, scratch: Path) -> Iterator[Broker | N
     site = make_site(scratch / "site", device_id="run-1", now=datetime.now(UTC))
     with Broker(scratch / "broker", site, vm_tree()) as broker:
         yield broker
+
+
+@contextlib.contextmanager
+def _repositories(arguments: argparse.Namespace) -> Iterator[Served]:
+    """Both, or none."""
+    if (arguments.vendor is None) != (arguments.site is None):
+        raise InputError("--vendor and --site go together: a device installs only what both name")
+    if arguments.vendor is None:
+        yield Served((), {})
+        return
+    with served(arguments.vendor, arguments.site, groups=tuple(arguments.group)) as both:
+        yield both
+
+
+def _stick(image: Path | None) -> Path | None:
+    if image is not None and not image.is_file():
+        raise InputError("there is no image of a stick", place=Place(str(image)), hint="edgeseal bundle apply DIR FILE")
+    return None if image is None else image.resolve()
 
 
 def _wanted(arguments: argparse.Namespace, build: OpenedBuild) -> Wanted:
