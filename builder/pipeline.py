@@ -27,6 +27,7 @@ from builder.image.seal import VerityImage, seal
 from builder.lock.types import Lock
 from builder.model.card import Model, read_model
 from builder.profile.types import Profile
+from builder.publish.vendorroot import read_vendor_root
 from builder.review.evidence_files import write_evidence
 from builder.review.manifest import Manifest
 from builder.rootfs import files, layers
@@ -63,7 +64,7 @@ def build(
         fetch(lock, pool, offline=offline)
     tools = tools_tree(offline=offline)
     with step("assemble the root"):
-        sealed = seal_secrets(keys)
+        sealed = seal_secrets(keys, release=order.release)
         models = read_models(profile, lock, pool)
         root = assemble(profile, lock, pool, tools, sealed=sealed, models=models)
     with step("seal it with dm-verity"):
@@ -95,11 +96,12 @@ def check_order(order: Order, keys: KeySet) -> None:
         )
 
 
-def seal_secrets(keys: KeySet) -> files.Sealed:
-    """What the keys put into the root: the owner's public key and the signed IPE policy."""
+def seal_secrets(keys: KeySet, *, release: bool) -> files.Sealed:
+    """What the keys put into the root: the owner's public key, the signed IPE policy, the vendor's TUF root."""
     return files.Sealed(
         recovery_pem=public_pem(keys.certificate(Role.RECOVERY)),
         ipe_policy=sign_attached(IPE_POLICY, keys.signer(Role.DB)),
+        vendor_root=read_vendor_root(Path(keys.public.origin), release=release),
         development=keys.development,
     )
 

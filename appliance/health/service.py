@@ -1,6 +1,6 @@
 """edgeseal-health: decides whether this boot is good. Success is what lets boot-complete.target be reached.
 
-Names of the units that have to be up are its arguments.
+Names of the units that have to be up are its arguments. A trial of an update is asked for more: demands.py.
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.core.clock import Clock
-from appliance.core.errors import EdgesealError
+from appliance.core.durable import write_durable
+from appliance.core.errors import DecodeError, EdgesealError
 from appliance.formats.audit_event import AUDIT_SOCKET
-from appliance.formats.device import DEVICE_CONFIG_PATH, HealthConfig
+from appliance.formats.device import DEVICE_CONFIG_PATH
+from appliance.formats.judgement import JUDGEMENT_PATH, Judgement, encode_judgement
+from appliance.formats.update_state import STATE_PATH, UpdateState, decode_state
 from appliance.formats.uplink_message import UPLINK_SOCKET
+from appliance.health.demands import Demands, UplinkState, awaited, demands_of, in_words, trial_of
 from appliance.health.units import PROPERTIES, UnitState, check_units, decode_show, is_failure
 from appliance.machine.audit_client import AuditClient
 from appliance.machine.clock import system_clock
@@ -25,6 +29,7 @@ from appliance.machine.notify import say
 from appliance.machine.uplink_client import UplinkClient
 
 PAUSE_S = 2.0
+EFI_VARIABLES = Path("/sys/firmware/efi/efivars")
 SYSTEMCTL_TIMEOUT_S = 120  # an emulated machine at its busiest
 
 
@@ -33,30 +38,30 @@ class Probe:
     """What is asked of the machine; a test has fakes."""
 
     units: Callable[[Sequence[str]], list[UnitState]]
-    broker_connected: Callable[[], bool]
+    uplink: Callable[[], UplinkState]
     clock: Clock
     sleep: Callable[[float], None]
 
 
-def wait_until_healthy(required: Sequence[str], config: HealthConfig, probe: Probe) -> int:
+def wait_until_healthy(required: Sequence[str], demands: Demands, probe: Probe, *, deadline_s: int) -> int:
     """Seconds it took. Raises EdgesealError: at once when a unit has failed, else at the deadline."""
     start = probe.clock().monotonic_us
     while True:
-        verdict = _verdict(required, config, probe)
+        verdict = _verdict(required, demands, probe)
         seconds = (probe.clock().monotonic_us - start) // 1_000_000
         if verdict is None:
             return seconds
         if is_failure(verdict):
             raise EdgesealError(verdict)
-        if seconds >= config.deadline_s:
+        if seconds >= deadline_s:
             raise EdgesealError(f"after {seconds} s {verdict}")
         probe.sleep(PAUSE_S)
 
 
-def _verdict(required: Sequence[str], config: HealthConfig, probe: Probe) -> str | None:
+def _verdict(required: Sequence[str], demands: Demands, probe: Probe) -> str | None:
     verdict = check_units(probe.units(required), required)
-    if verdict is None and config.require_broker and not probe.broker_connected():
-        return "the broker has not accepted the device"
+    if verdict is None and (demands.verdict or demands.broker):
+        return awaited(demands, probe.uplink())
     return verdict
 
 
@@ -65,16 +70,60 @@ def serve() -> None:
     required = sys.argv[1:]
     if not required:
         raise EdgesealError("no unit to wait for", hint="name them as arguments")
-    config = load_device_config(Path(DEVICE_CONFIG_PATH)).health
-    audit = AuditClient(AUDIT_SOCKET)
-    probe = Probe(units=_show, broker_connected=_broker_connected, clock=system_clock(), sleep=time.sleep)
+    device = load_device_config(Path(DEVICE_CONFIG_PATH))
+    trial = trial_of(read_state(Path(STATE_PATH)), version=device.version, counted=is_counted(EFI_VARIABLES))
+    demands = demands_of(device.health, trial)
+    clock = system_clock()
+    probe = Probe(units=_show, uplink=_uplink_state, clock=clock, sleep=time.sleep)
+    judge = Judge(AuditClient(AUDIT_SOCKET), Path(JUDGEMENT_PATH), clock, device.version)
     try:
-        seconds = wait_until_healthy(required, config, probe)
+        seconds = wait_until_healthy(required, demands, probe, deadline_s=device.health.deadline_s)
     except EdgesealError as error:
-        audit.try_record("boot-judged", "failure", reason=str(error)[:1024], seconds=config.deadline_s)
+        judge.tell(good=False, reason=str(error), seconds=device.health.deadline_s)
         raise
-    audit.try_record("boot-judged", "success", reason="every required unit is up", seconds=seconds)
+    judge.tell(good=True, reason=in_words(demands), seconds=seconds)
     say(f"<6>this boot is good, after {seconds} s")
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Where a judgement is told: the audit log, and a file for the update service, also for that of the next boot."""
+
+    audit: AuditClient
+    path: Path
+    clock: Clock
+    version: int
+
+    def tell(self, *, good: bool, reason: str, seconds: int) -> None:
+        """A disk that takes no file makes no boot a bad one."""
+        reason = reason[:1024]
+        judgement = Judgement(
+            boot_id=self.clock().boot_id, version=self.version, good=good, reason=reason, seconds=seconds
+        )
+        try:
+            write_durable(self.path, encode_judgement(judgement))
+        except OSError as error:
+            say(f"<3>cannot write {self.path}: {error.strerror}")
+        self.audit.try_record("boot-judged", "success" if good else "failure", reason=reason, seconds=seconds)
+
+
+def read_state(path: Path) -> UpdateState:
+    """What the update service remembers; nothing, when there is no such file or it cannot be understood.
+
+    Then no trial is known, and the boot is judged as any other.
+    """
+    try:
+        return decode_state(path.read_bytes())
+    except FileNotFoundError:
+        return UpdateState()
+    except (OSError, DecodeError) as error:
+        say(f"<3>cannot read {path}: {error}: no trial is known")
+        return UpdateState()
+
+
+def is_counted(variables: Path) -> bool:
+    """Whether the boot loader counts this boot; edgeseal-fallback.service asks the same."""
+    return any(variables.glob("LoaderBootCountPath-*"))
 
 
 def _show(required: Sequence[str]) -> list[UnitState]:
@@ -83,11 +132,12 @@ def _show(required: Sequence[str]) -> list[UnitState]:
     return decode_show(output.decode())
 
 
-def _broker_connected() -> bool:
+def _uplink_state() -> UplinkState:
     client = UplinkClient(UPLINK_SOCKET)
     try:
-        return client.status().connected
+        status = client.status()
+        return UplinkState(accepted=status.accepted, connected=status.connected)
     except OSError:
-        return False
+        return UplinkState(accepted=0, connected=False)
     finally:
         client.close()

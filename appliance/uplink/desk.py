@@ -30,6 +30,7 @@ class Desk:
         self._publishers = publishers
         self._readers = readers
         self.connected = False
+        self.accepted = 0
         self.acknowledged = 0
         self.refused = 0
 
@@ -53,6 +54,7 @@ class Desk:
         sequence = self._outbox.add(encode_verdict(request.verdict))
         if sequence is None:
             return self._refuse(request.id, "full", f"the spool holds {self._outbox.used} bytes")
+        self.accepted += 1
         return Accepted(id=request.id, sequence=sequence)
 
     def _status(self, uid: int, request: AskStatus) -> Status | Refused:
@@ -63,6 +65,7 @@ class Desk:
             connected=self.connected,
             spooled=self._outbox.rows,
             spooled_bytes=self._outbox.used,
+            accepted=self.accepted,
             acknowledged=self.acknowledged,
             refused=self.refused,
         )

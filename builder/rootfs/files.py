@@ -11,13 +11,18 @@ from pathlib import Path
 from appliance.formats.device import DEVICE_CONFIG_PATH, encode_device_config
 from appliance.formats.identities import USERS
 from builder.network.ruleset import compile_ruleset
+from builder.profile.rules_board import MASS_STORAGE, STICK_MODULES
 from builder.profile.types import Link, Profile
 from builder.rootfs.entries import Directory, File, RootPlan, Symlink, text
 from builder.rootfs.tree import scan
 
 STATIC = Path(__file__).parent / "static"
 LIBRARY_DIRECTORY = {"x86_64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
-SERVICE_UIDS = {"uplink": USERS["edgeseal-uplink"], "update": 704}
+SERVICE_UIDS = {"uplink": USERS["edgeseal-uplink"], "update": USERS["edgeseal-update"]}
+VENDOR_ROOT = "usr/lib/edgeseal/vendor-root.json"
+MEDIUM_LABEL = "EDGESEAL"
+MEDIUM_MOUNT = "/run/edgeseal-medium"
+MEDIUM_MODULES = (*STICK_MODULES, "uas")
 MOUNT_POINTS = ("dev", "efi", "proc", "run", "sys", "tmp", "var")
 
 
@@ -26,12 +31,13 @@ class Sealed:
     """What the keys put into the root.
 
     recovery_pem: the owner's recovery public key. ipe_policy: signed policy (CMS, DER). development: made with
-    development keys.
+    development keys. vendor_root: the TUF root of the vendor's repository; without it the device takes no updates.
     """
 
     recovery_pem: bytes
     ipe_policy: bytes
     development: bool
+    vendor_root: bytes | None = None
 
 
 def static_files() -> RootPlan:
@@ -69,7 +75,9 @@ def profile_files(profile: Profile, sealed: Sealed) -> RootPlan:
             profile.health.deadline_s + profile.timeout_s
         ),
         "usr/lib/udev/rules.d/10-edgeseal-usb.rules": usb_rules(profile),
+        **({VENDOR_ROOT: File(content=sealed.vendor_root)} if sealed.vendor_root is not None else {}),
         **_data_files(profile),
+        **_medium_files(profile),
         **_network_files(profile),
     }
 
@@ -166,6 +174,38 @@ def _data_files(profile: Profile) -> RootPlan:
     }
     if encrypted:
         plan["etc/crypttab"] = text("data /dev/disk/by-partlabel/data none luks,tpm2-device=auto,headless=yes,discard")
+    return plan
+
+
+def _medium_files(profile: Profile) -> RootPlan:
+    """A removable medium for updates is mounted when it appears; only where the profile lets mass storage in."""
+    if MASS_STORAGE not in profile.hardware.usb_classes:
+        return {}
+    units, device = "usr/lib/systemd/system", f"dev-disk-by\\x2dlabel-{MEDIUM_LABEL}.device"
+    mount = "run-edgeseal\\x2dmedium.mount"
+    drivers = [name for name in MEDIUM_MODULES if name in profile.hardware.modules]
+    plan: RootPlan = {
+        f"{units}/{mount}": text(
+            "# What is on it is trusted as little as what comes over the network.",
+            "[Unit]",
+            "Description=Removable medium with updates",
+            "DefaultDependencies=no",
+            f"BindsTo={device}",
+            f"After={device}",
+            "Conflicts=umount.target",
+            "Before=umount.target",
+            "",
+            "[Mount]",
+            f"What=/dev/disk/by-label/{MEDIUM_LABEL}",
+            f"Where={MEDIUM_MOUNT}",
+            "Type=vfat",
+            "Options=ro,nosuid,nodev,noexec,noatime,nosymfollow,umask=0022,iocharset=ascii",
+        ),
+        f"{units}/{device}.wants/{mount}": Symlink(f"../{mount}"),
+    }
+    if drivers:
+        # after the boot no module can be loaded, and a stick comes later
+        plan["usr/lib/modules-load.d/edgeseal-medium.conf"] = text(*drivers)
     return plan
 
 

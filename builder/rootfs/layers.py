@@ -116,6 +116,7 @@ def unit_plan(*, test_agent: bool) -> RootPlan:
     targets = {
         ".service": "system",
         ".socket": "system",
+        ".path": "system",
         ".target": "system",
         ".slice": "system",
         ".preset": "system-preset",

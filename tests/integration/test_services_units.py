@@ -11,12 +11,15 @@ import pytest
 from appliance.core.errors import EdgesealError
 from builder.host.paths import source_root
 from builder.host.toolstree import tools_tree
+from builder.profile.load import load_profile
+from builder.rootfs.entries import File
+from builder.rootfs.files import Sealed, profile_files, static_files
 
 UNITS = source_root() / "appliance" / "units"
-NAMES = sorted(path.name for path in UNITS.iterdir() if path.suffix in (".service", ".socket", ".target"))
+NAMES = sorted(path.name for path in UNITS.iterdir() if path.suffix in (".service", ".socket", ".target", ".path"))
 MAX_EXPOSURE = 1.5
-# The agent is root by design and in no release image; the fallback runs no program.
-EXPOSED = ("edgeseal-agent.service", "edgeseal-fallback.service")
+# The agent is root by design and in no release image; the others run no program.
+EXPOSED = ("edgeseal-agent.service", "edgeseal-fallback.service", "edgeseal-reboot.service")
 
 
 def test_systemd_understands_every_line() -> None:
@@ -37,6 +40,38 @@ def test_a_misspelt_line_would_be_seen(tmp_path: Path) -> None:
             reason="verify the units",
             binds={tmp_path: "/run/systemd/system"},
         )
+
+
+def test_systemd_understands_the_mounts(tmp_path: Path) -> None:
+    profile = load_profile("virtual-x86_64")
+    plan = static_files() | profile_files(profile, Sealed(recovery_pem=b"", ipe_policy=b"", development=True))
+    mounts = {path: entry for path, entry in plan.items() if path.endswith(".mount")}
+    files = {Path(path).name: entry.read() for path, entry in mounts.items() if isinstance(entry, File)}
+    assert set(files) == {"efi.mount", "run-edgeseal\\x2dmedium.mount", "var.mount"}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    tools_tree().run(
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *files],
+        reason="verify the mounts",
+        binds={tmp_path: "/run/systemd/system"},
+    )
+
+
+def udev_verify(rules: Path) -> None:
+    tools_tree().run(
+        ["udevadm", "verify", "--resolve-names=never", "--no-style", rules],
+        reason="verify the rules",
+        binds={rules.parent: None},
+    )
+
+
+def test_udev_understands_every_rule(tmp_path: Path) -> None:
+    for rules in sorted(UNITS.glob("*.rules")):
+        udev_verify(rules)
+    wrong = tmp_path / "65-wrong.rules"
+    wrong.write_text((UNITS / "65-edgeseal-update.rules").read_text().replace("TEST!=", "TSET!="))
+    with pytest.raises(EdgesealError, match="verify the rules"):
+        udev_verify(wrong)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.endswith(".service") and name not in EXPOSED])

@@ -9,12 +9,19 @@ import pytest
 
 from appliance.formats.audit_event import AUDIT_SOCKET
 from appliance.formats.identities import CLIENTS_GROUP, USERS
+from appliance.formats.judgement import JUDGEMENT_PATH
+from appliance.formats.update_state import STATE_PATH
 from appliance.formats.uplink_message import UPLINK_SOCKET
+from appliance.update.counter import TPM_DEVICE
+from builder.disk.layout import LABELS
 from builder.host.paths import source_root
 
 UNITS = source_root() / "appliance" / "units"
 SERVICES = sorted(path.name for path in UNITS.glob("*.service"))
-SANDBOXED = [name for name in SERVICES if name not in ("edgeseal-agent.service", "edgeseal-fallback.service")]
+ACTIONS = ("edgeseal-fallback.service", "edgeseal-reboot.service")
+"""They run no program: systemd itself reboots."""
+SANDBOXED = [name for name in SERVICES if name not in ("edgeseal-agent.service", *ACTIONS)]
+NETWORKED = ("edgeseal-uplink.service", "edgeseal-update.service")
 PYTHON = "/usr/bin/python3 -I -m appliance."
 
 
@@ -42,10 +49,18 @@ def test_every_unit_is_enabled_or_pulled_in() -> None:
     enabled = re.findall(r"^enable (\S+)$", presets, re.MULTILINE)
     assert len(enabled) == len(set(enabled))
     for path in UNITS.iterdir():
-        if path.suffix in (".service", ".socket", ".target") and path.name != "edgeseal-fallback.service":
+        if path.suffix in (".service", ".socket", ".target", ".path") and path.name not in ACTIONS:
             assert path.name in enabled
             assert "[Install]" in path.read_text()
     assert settings("edgeseal-health.service")["OnFailure"] == ["edgeseal-fallback.service"]
+    assert "edgeseal-reboot.path" in enabled  # of edgeseal-reboot.service
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_a_unit_that_reboots_runs_nothing(name: str) -> None:
+    text = (UNITS / name).read_text()
+    assert "SuccessAction=reboot" in text
+    assert "Exec" not in text
 
 
 def test_the_agent_is_apart_from_everything_else() -> None:
@@ -70,10 +85,10 @@ def test_every_service_is_confined(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in SANDBOXED if name != "edgeseal-network.service"])
-def test_only_the_uplink_has_the_internet(name: str) -> None:
+def test_who_has_the_internet(name: str) -> None:
     families = settings(name)["RestrictAddressFamilies"][0].split()
     internet = {"AF_INET", "AF_INET6"} & set(families)
-    assert bool(internet) == (name == "edgeseal-uplink.service")
+    assert bool(internet) == (name in NETWORKED)
     assert ("PrivateNetwork" in settings(name)) == (not internet)
 
 
@@ -86,7 +101,7 @@ def test_python_only_runs_our_modules_isolated() -> None:
                 assert (source_root() / "appliance" / module / "__main__.py").is_file()
 
 
-@pytest.mark.parametrize("name", ["edgeseal-audit", "edgeseal-uplink", "edgeseal-inference"])
+@pytest.mark.parametrize("name", ["edgeseal-audit", "edgeseal-uplink", "edgeseal-inference", "edgeseal-update"])
 def test_long_running_services_are_watched_and_start_again_for_ever(name: str) -> None:
     found = settings(f"{name}.service")
     assert found["Type"] == ["notify"]
@@ -109,7 +124,7 @@ def test_sockets_are_where_the_clients_look(unit: str, path: str) -> None:
 
 
 def test_clients_of_the_sockets_are_in_their_group() -> None:
-    for name in ("uplink", "inference", "health", "recovery-escrow"):
+    for name in ("uplink", "inference", "update", "health", "recovery-escrow"):
         assert settings(f"edgeseal-{name}.service")["SupplementaryGroups"] == [CLIENTS_GROUP[0]]
 
 
@@ -119,9 +134,56 @@ def test_the_inference_service_sees_no_key_of_the_site() -> None:
         assert "ImportCredential" not in settings(f"edgeseal-{name}.service")
 
 
+def test_the_update_service_sees_where_to_fetch_and_no_private_key() -> None:
+    names = settings("edgeseal-update.service")["ImportCredential"]
+    wanted = ("device-id", "site-id", "vendor-url", "site-url", "update-ca", "site-root", "groups")
+    assert names == [f"edgeseal.{name}" for name in wanted]
+
+
+def test_what_the_update_service_may_write() -> None:
+    found = settings("edgeseal-update.service")
+    assert found["ReadWritePaths"] == ["/efi/EFI/Linux"]
+    assert found["DevicePolicy"] == ["closed"]
+    partitions = [f"/dev/disk/by-partlabel/{name} rw" for name in LABELS if name != "esp"]
+    assert found["DeviceAllow"] == [*partitions, f"{TPM_DEVICE} rw"]
+    assert found["CapabilityBoundingSet"] == [""]
+    assert found["StateDirectory"] == [Path(STATE_PATH).parent.name]
+
+
+def test_the_slot_that_runs_is_not_writable_for_updates() -> None:
+    """Group write comes last, and only without a holder; a stick cannot pretend to be a slot."""
+    lines = [line for line in (UNITS / "65-edgeseal-update.rules").read_text().splitlines() if line[:1] != "#"]
+    assert f'ENV{{ID_PART_ENTRY_NAME}}!="{"|".join(name for name in LABELS if name != "esp")}", GOTO=' in lines[4]
+    assert lines[2].startswith('ENV{ID_BUS}=="usb", GOTO=')
+    assert lines[5:7] == [
+        'OWNER="root", GROUP="edgeseal-update", MODE="0640"',
+        'TEST!="holders/*/dm", MODE="0660"',
+    ]
+    assert [line for line in lines if "0660" in line] == [
+        'SUBSYSTEM=="tpmrm", KERNEL=="tpmrm0", GROUP="edgeseal-update", MODE="0660"',
+        lines[6],
+    ]
+
+
+def test_the_reboot_is_asked_for_where_only_the_update_service_writes() -> None:
+    [path] = settings("edgeseal-reboot.path")["PathExists"]
+    found = settings("edgeseal-update.service")
+    assert path == f"/run/{found['RuntimeDirectory'][0]}/reboot"
+    assert found["RuntimeDirectoryMode"] == ["0755"]
+
+
+def test_the_health_check_reads_the_state_and_leaves_its_judgement() -> None:
+    """It is root without any capability: what others own it reads as anybody does."""
+    assert settings("edgeseal-update.service")["StateDirectoryMode"] == ["0755"]
+    found = settings("edgeseal-health.service")
+    assert found["StateDirectory"] == [Path(JUDGEMENT_PATH).parent.name]
+    assert found["StateDirectoryMode"] == ["0755"]
+
+
 def test_the_health_check_waits_for_every_service() -> None:
     [command] = settings("edgeseal-health.service")["ExecStart"]
-    assert command.split()[4:] == [f"edgeseal-{name}.service" for name in ("audit", "uplink", "inference", "network")]
+    services = ("audit", "uplink", "inference", "network", "update")
+    assert command.split()[4:] == [f"edgeseal-{name}.service" for name in services]
     assert settings("edgeseal-health.service")["Before"] == ["boot-complete.target"]
     assert "RequiredBy=boot-complete.target" in (UNITS / "edgeseal-health.service").read_text()
 
@@ -134,11 +196,12 @@ def test_no_interface_without_the_ruleset() -> None:
 
 def test_no_unit_names_a_place_outside_the_image() -> None:
     for path in UNITS.iterdir():
-        assert not re.search(r"/(home|usr/local|root)\b", path.read_text()), path.name
+        assert not re.search(r"/(home|usr/local|root)\b(?!-)", path.read_text()), path.name
         assert Path(path.name).suffix in (
             ".service",
             ".socket",
             ".target",
+            ".path",
             ".preset",
             ".sysusers",
             ".tmpfiles",

@@ -160,7 +160,18 @@ def test_refusals(tmp_path: Path, uid: int, data: bytes, refused: Refused) -> No
     taken = desk(tmp_path)
     assert taken.take(uid, data) == refused
     status = taken.take(0, encode_uplink_message(AskStatus(id=1)))
-    assert status == Status(id=1, connected=False, spooled=0, spooled_bytes=0, acknowledged=0, refused=1)
+    assert status == Status(id=1, connected=False, spooled=0, spooled_bytes=0, accepted=0, acknowledged=0, refused=1)
+
+
+def test_what_was_accepted_is_counted(tmp_path: Path) -> None:
+    """A trial of an update waits for the first one; a refused one does not count."""
+    taken = desk(tmp_path, budget=COST)
+    assert taken.accepted == 0
+    taken.take(INFERENCE_UID, publish())
+    taken.take(INFERENCE_UID, publish())
+    status = taken.take(0, encode_uplink_message(AskStatus(id=1)))
+    assert isinstance(status, Status)
+    assert (status.accepted, status.refused) == (1, 1)
 
 
 def test_a_full_spool_refuses(tmp_path: Path) -> None:

@@ -136,5 +136,5 @@ def test_problems_as_json(directory: Path, capsys: pytest.CaptureFixture[str]) -
     assert said["error"]["message"] == "version: 0, expected a whole number from 1 to 2147483647"
     assert [(problem["file"], problem["line"], problem["hint"]) for problem in said["problems"]] == [
         ("line-3.yaml", 4, "write 1 or more"),
-        ("line-3.yaml", 38, "did you mean `esp`?"),
+        ("line-3.yaml", 41, "did you mean `esp`?"),
     ]

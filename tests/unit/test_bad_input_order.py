@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -219,6 +220,8 @@ def test_a_slot_that_is_smaller_than_the_image(data_mib: int, hash_mib: int, sai
         salt="0" * 64,
         data_size=data_mib * MIB,
         hash_size=hash_mib * MIB,
+        data_uuid=UUID(int=1),
+        hash_uuid=UUID(int=2),
     )
     with pytest.raises(InputError) as refusal:
         _check_fit(PROFILE, image)

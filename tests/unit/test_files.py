@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
+from appliance.formats.identities import USERS
+from appliance.update import service
 from builder.profile.load import decode_profile
-from builder.rootfs.entries import Directory, File, Symlink
-from builder.rootfs.files import Sealed, manager_settings, os_release, profile_files, skeleton, static_files
+from builder.rootfs.entries import Directory, File, RootPlan, Symlink
+from builder.rootfs.files import (
+    MEDIUM_MOUNT,
+    VENDOR_ROOT,
+    Sealed,
+    manager_settings,
+    os_release,
+    profile_files,
+    skeleton,
+    static_files,
+)
 
 SEALED = Sealed(recovery_pem=b"PEM", ipe_policy=b"CMS", development=True)
 PROFILE = decode_profile(
@@ -33,6 +45,13 @@ def test_what_the_keys_seal() -> None:
     plan = profile_files(PROFILE, SEALED)
     assert lines(plan["usr/lib/edgeseal/recovery.pub.pem"]) == ["PEM"]
     assert lines(plan["usr/lib/ipe/edgeseal.p7b"]) == ["CMS"]
+
+
+def test_the_vendor_root_is_sealed_where_there_is_one() -> None:
+    assert VENDOR_ROOT not in profile_files(PROFILE, SEALED)
+    plan = profile_files(PROFILE, replace(SEALED, vendor_root=b"{}"))
+    assert lines(plan[VENDOR_ROOT]) == ["{}"]
+    assert Path("/", VENDOR_ROOT) == service.VENDOR_ROOT
 
 
 def test_only_the_initrd_keeps_the_right_to_load_a_policy() -> None:
@@ -60,6 +79,48 @@ def test_links_have_no_surprises() -> None:
     assert networks
     for text in networks.values():
         assert {"DHCP=no", "IPv6AcceptRA=no", "LinkLocalAddressing=no", "LLMNR=no", "MulticastDNS=no"} <= set(text)
+
+
+def with_usb(*classes: str, modules: tuple[str, ...] = ()) -> RootPlan:
+    hardware = msgspec.structs.replace(
+        PROFILE.hardware, usb_classes=classes, modules=(*PROFILE.hardware.modules, *modules)
+    )
+    return profile_files(msgspec.structs.replace(PROFILE, hardware=hardware), SEALED)
+
+
+MOUNT = "usr/lib/systemd/system/run-edgeseal\\x2dmedium.mount"
+WANTED = "usr/lib/systemd/system/dev-disk-by\\x2dlabel-EDGESEAL.device.wants/run-edgeseal\\x2dmedium.mount"
+DRIVERS = "usr/lib/modules-load.d/edgeseal-medium.conf"
+
+
+def test_no_medium_where_mass_storage_is_not_let_in() -> None:
+    plan = with_usb("0e", modules=("usb_storage",))
+    assert not {MOUNT, WANTED, DRIVERS} & set(plan)
+
+
+def test_a_medium_is_mounted_when_it_appears_and_nothing_on_it_runs() -> None:
+    plan = with_usb("08", modules=("usb_storage", "uas"))
+    assert "Options=ro,nosuid,nodev,noexec,noatime,nosymfollow,umask=0022,iocharset=ascii" in lines(plan[MOUNT])
+    assert f"Where={MEDIUM_MOUNT}" in lines(plan[MOUNT])
+    assert Path(MEDIUM_MOUNT) == service.MEDIUM
+    assert "BindsTo=dev-disk-by\\x2dlabel-EDGESEAL.device" in lines(plan[MOUNT])
+    assert plan[WANTED] == Symlink("../run-edgeseal\\x2dmedium.mount")
+    assert lines(plan[DRIVERS]) == ["usb_storage", "uas"], "module loading is closed when the stick comes"
+
+
+def test_a_medium_that_is_no_stick_needs_no_driver() -> None:
+    plan = with_usb("08")
+    assert MOUNT in plan
+    assert DRIVERS not in plan
+
+
+def test_the_kernel_images_belong_to_the_update_service() -> None:
+    options = lines(static_files()["usr/lib/systemd/system/efi.mount"])[-1].removeprefix("Options=").split(",")
+    assert {"nosuid", "nodev", "noexec", "nosymfollow", "umask=0007", "quiet"} <= set(options)
+    assert [word for word in options if word.startswith(("uid=", "gid="))] == [
+        "uid=0",
+        f"gid={USERS['edgeseal-update']}",
+    ]
 
 
 def test_an_empty_root_has_its_mount_points_and_one_usr() -> None:

@@ -80,6 +80,16 @@ def test_dropped(path: str) -> None:
         ("onnxruntime/quantization/quantize.py", False),
         ("msgspec/__init__.pyi", False),
         ("numpy-2.4.6.dist-info/RECORD", False),
+        ("tuf/ngclient/updater.py", True),
+        ("tuf/repository/_repository.py", False),
+        ("urllib3/util/retry.py", True),
+        ("urllib3/http2/probe.py", True),
+        ("urllib3/http2/connection.py", False),
+        ("urllib3/contrib/socks.py", False),
+        ("securesystemslib/_vendor/ed25519/ed25519.py", True),
+        ("securesystemslib/_vendor/ed25519/test_data/ed25519", False),
+        ("securesystemslib/_vendor/ed25519/test_ed25519.py", False),
+        ("securesystemslib/_vendor/test-ed25519-upstream.sh", False),
     ],
 )
 def test_wheels(path: str, kept: bool) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from appliance.core.errors import InputError
 from builder.vm.arguments import qemu_arguments
-from builder.vm.config import DiskFile, Firmware, HostForward, QemuConfig
+from builder.vm.config import DiskFile, Firmware, GuestService, HostForward, QemuConfig
 from builder.vm.firmware import CODE
 from tests.conftest import Golden
 
@@ -40,8 +40,21 @@ PLAIN_ARM = QemuConfig(
     cpus=1,
 )
 
+UPDATED = QemuConfig(
+    architecture="x86_64",
+    directory=DIRECTORY,
+    disk=DiskFile(Path("/state/disk.raw"), "raw"),
+    firmware=Firmware(CODE["x86_64"], Path("/state/variables.fd")),
+    uuid=UUID,
+    services=(GuestService("10.0.2.101", 8080, 40_124), GuestService("10.0.2.102", 8081, 40_125)),
+    medium=Path("/state/medium.raw"),
+    block_log=DIRECTORY / "writes.log",
+)
 
-@pytest.mark.parametrize(("name", "config"), [("x86_64-full", FULL), ("arm64-plain", PLAIN_ARM)])
+
+@pytest.mark.parametrize(
+    ("name", "config"), [("x86_64-full", FULL), ("x86_64-updated", UPDATED), ("arm64-plain", PLAIN_ARM)]
+)
 def test_the_argument_list(name: str, config: QemuConfig, golden: Golden) -> None:
     golden(DATA / f"qemu-{name}.txt", _readable(qemu_arguments(config)))
 
