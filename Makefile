@@ -10,13 +10,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(VENV)/uv/bin/uv
 JOBS ?= 2
-PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadgroup
+PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 PYTEST_FLAGS ?=
 
 # What the host must have: the sandbox of the build tools; everything else comes from locked trees.
 HOST_PACKAGES := bubblewrap
 # What only the tests need from it: software tokens, and the kernel's packet filter seen from outside.
 TEST_PACKAGES := nftables openssl softhsm2
+
+# What updates are measured against.
+BENCH_PACKAGES := casync zchunk zstd
 
 .PHONY: help
 help:  ## this list
@@ -56,8 +59,10 @@ golden: setup  ## rewrite the golden files; the diff is the review
 	@$(BIN)/pytest -q --rewrite-golden tests/unit tests/golden tests/integration/build/test_listing.py
 
 .PHONY: bench
-bench: setup  ## time the build, step by step
+bench: setup  ## time the build, step by step; then count what updates fetch, beside other tools
 	@$(BIN)/python -m benchmarks.build
+	@.ci/host-packages $(BENCH_PACKAGES)
+	@$(BIN)/python -m benchmarks.update_delta
 
 .PHONY: lock
 lock: setup  ## choose the newest Python packages that pyproject.toml allows

@@ -25,6 +25,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+LONG_FIRST = ("vm-update", "vm-fresh", "vm-thawed", "build")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The groups that take longest begin first, each in one worker; the small tests fill what is left."""
+
+    def rank(item: pytest.Item) -> int:
+        marker = item.get_closest_marker("xdist_group")
+        name = marker.args[0] if marker is not None and marker.args else ""
+        return LONG_FIRST.index(name) if name in LONG_FIRST else len(LONG_FIRST)
+
+    items.sort(key=rank)
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Long bytes, such as what a new key signed, are no name: all workers must find the same tests."""
+    return "bytes" if isinstance(val, bytes) and len(val) > 40 else None
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """A group that is not kept together is found here, and not by a test that misses what another one left."""
+    if getattr(session.config.option, "loadgroup", False):
+        for item in session.items:
+            if item.get_closest_marker("xdist_group") is not None and "@" not in item.nodeid.rpartition("]")[2]:
+                raise pytest.UsageError(f"pytest-xdist does not see the group of {item.nodeid}")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]

@@ -14,7 +14,9 @@ from builder.vm.config import (
     BROKER_ADDRESS,
     BROKER_PORT,
     FRAMES_PORT_NAME,
+    MEDIUM_SERIAL,
     SHARE_SERIAL,
+    GuestService,
     QemuConfig,
 )
 
@@ -37,7 +39,16 @@ def _machine(config: QemuConfig) -> Iterator[str]:
     accelerator = "tcg,thread=multi" if config.accelerator == "tcg" else "kvm"
     yield from ("-no-user-config", "-nodefaults", "-display", "none")
     yield from ("-machine", MACHINE[config.architecture], "-accel", accelerator, "-cpu", cpu)
-    yield from ("-m", str(config.memory_mib), "-smp", str(config.cpus), "-uuid", config.uuid, "-rtc", "base=utc")
+    yield from (
+        "-m",
+        str(config.memory_mib),
+        "-smp",
+        str(config.cpus),
+        "-uuid",
+        config.uuid,
+        "-rtc",
+        f"base={config.clock}",
+    )
     if config.incoming:
         yield from ("-incoming", "defer")
 
@@ -54,11 +65,19 @@ def _firmware(config: QemuConfig) -> Iterator[str]:
 def _disk(config: QemuConfig) -> Iterator[str]:
     # writeback: what the guest has flushed survives a power cut, what it has not need not
     file = _path(config.disk.path)
-    yield from ("-drive", f"if=none,id=disk,format={config.disk.format},cache=writeback,discard=unmap,file={file}")
+    if config.block_log is None:
+        yield from ("-drive", f"if=none,id=disk,format={config.disk.format},cache=writeback,discard=unmap,file={file}")
+    else:
+        below = f"file.driver={config.disk.format},file.file.driver=file,file.file.filename={file}"
+        log = f"log.driver=file,log.filename={_path(config.block_log)},log-sector-size=512"
+        yield from ("-drive", f"if=none,id=disk,driver=blklogwrites,cache=writeback,discard=unmap,{below},{log}")
     yield from ("-device", "virtio-blk-pci,drive=disk,bootindex=0,serial=system")
     if config.share is not None:
         yield from ("-drive", f"if=none,id=share,format=raw,readonly=on,file=fat:16:{_path(config.share)}")
         yield from ("-device", f"virtio-blk-pci,drive=share,serial={SHARE_SERIAL}")
+    if config.medium is not None:
+        yield from ("-drive", f"if=none,id=medium,format=raw,readonly=on,file={_path(config.medium)}")
+        yield from ("-device", f"virtio-blk-pci,drive=medium,serial={MEDIUM_SERIAL}")
 
 
 def _tpm(config: QemuConfig) -> Iterator[str]:
@@ -71,10 +90,11 @@ def _tpm(config: QemuConfig) -> Iterator[str]:
 def _network(config: QemuConfig) -> Iterator[str]:
     # restrict: nothing leaves the emulator but what is forwarded here
     words = ["user,id=net,restrict=on,ipv6=off"]
-    if config.broker_port is not None:
+    broker = () if config.broker_port is None else (GuestService(BROKER_ADDRESS, BROKER_PORT, config.broker_port),)
+    for service in (*broker, *config.services):
         # a program per connection: a character device would be one stream for all of them
-        relay = f"socat STDIO TCP4:127.0.0.1:{config.broker_port}"
-        words.append(f"guestfwd=tcp:{BROKER_ADDRESS}:{BROKER_PORT}-cmd:{relay}")
+        relay = f"socat STDIO TCP4:127.0.0.1:{service.host_port}"
+        words.append(f"guestfwd=tcp:{service.address}:{service.port}-cmd:{relay}")
     words += [f"hostfwd=tcp:127.0.0.1:{item.host_port}-:{item.guest_port}" for item in config.host_forwards]
     yield from ("-netdev", ",".join(words))
     yield from ("-device", f"virtio-net-pci,netdev=net,mac={MAC_ADDRESS},romfile=")

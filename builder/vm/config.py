@@ -15,6 +15,7 @@ BROKER_PORT = 8883
 AGENT_PORT_NAME = "edgeseal.agent.0"
 FRAMES_PORT_NAME = "edgeseal.frames.0"
 SHARE_SERIAL = "share"
+MEDIUM_SERIAL = "medium"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,15 @@ class HostForward:
 
 
 @dataclass(frozen=True)
+class GuestService:
+    """A connection of the guest to address:port reaches host_port on the host's loopback."""
+
+    address: str
+    port: int
+    host_port: int
+
+
+@dataclass(frozen=True)
 class QemuConfig:
     """One machine.
 
@@ -50,7 +60,10 @@ class QemuConfig:
     tpm_socket: the control socket of a running swtpm, or None for a machine without a TPM.
     broker_port: port on the host's loopback that the guest reaches as BROKER_ADDRESS:BROKER_PORT; None: no network
     beyond the emulator. credentials: files, each one SMBIOS type 11 string. share: directory shown as a read-only disk.
-    console, pcap: files written. incoming: start stopped, waiting for a saved state.
+    services: what else the guest reaches. medium: raw image of a removable medium, read-only. block_log: file that gets
+    every write to the disk, in dm-log-writes' format. console, pcap: files written.
+    clock: what the real-time clock begins with, `utc` or YYYY-MM-DDTHH:MM:SS. incoming: start stopped, waiting for a
+    saved state.
     """
 
     architecture: Architecture
@@ -63,7 +76,11 @@ class QemuConfig:
     accelerator: Literal["tcg", "kvm"] = "tcg"
     tpm_socket: Path | None = None
     broker_port: int | None = None
+    services: tuple[GuestService, ...] = ()
     host_forwards: tuple[HostForward, ...] = ()
+    medium: Path | None = None
+    block_log: Path | None = None
+    clock: str = "utc"
     credentials: tuple[Path, ...] = ()
     share: Path | None = None
     pcap: Path | None = None

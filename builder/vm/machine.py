@@ -13,7 +13,7 @@ from builder.host.sandbox import Sandbox
 from builder.vm.agent import Agent
 from builder.vm.arguments import qemu_arguments
 from builder.vm.channel import check_socket_path
-from builder.vm.config import HostForward, QemuConfig
+from builder.vm.config import GuestService, HostForward, QemuConfig
 from builder.vm.console import Console
 from builder.vm.frames import FrameFeeder
 from builder.vm.qmp import Qmp
@@ -21,13 +21,18 @@ from builder.vm.state import MachineState
 from builder.vm.swtpm import start_tpm
 
 START_S = 60.0
+BLOCK_LOG = "writes.log"
 
 
 @dataclass(frozen=True)
 class Connections:
-    """What a machine is connected to outside. Meanings as in QemuConfig."""
+    """What a machine is connected to outside. Meanings as in QemuConfig. log_writes: to BLOCK_LOG in its directory."""
 
     broker_port: int | None = None
+    services: tuple[GuestService, ...] = ()
+    medium: Path | None = None
+    log_writes: bool = False
+    clock: str = "utc"
     host_forwards: tuple[HostForward, ...] = ()
     share: Path | None = None
     capture: bool = False
@@ -54,6 +59,8 @@ class VirtualMachine:
         self.state = state
         self.config = _config(directory, state, connections, incoming=incoming)
         check_socket_path(self.config.frames_socket)
+        if self.config.block_log is not None:
+            self.config.block_log.touch()  # the emulator opens it, but does not make it
         self._tpm = (
             start_tpm(state.tpm, self.config.tpm_socket, directory / "swtpm.log", tree)
             if state.tpm is not None and self.config.tpm_socket is not None
@@ -138,7 +145,7 @@ class VirtualMachine:
 
 def _config(directory: Path, state: MachineState, connections: Connections, *, incoming: bool) -> QemuConfig:
     chosen = {field.name: getattr(connections, field.name) for field in dataclasses.fields(Connections)}
-    capture = chosen.pop("capture")
+    capture, log_writes = chosen.pop("capture"), chosen.pop("log_writes")
     return QemuConfig(
         architecture=state.architecture,
         directory=directory,
@@ -148,6 +155,7 @@ def _config(directory: Path, state: MachineState, connections: Connections, *, i
         tpm_socket=directory / "tpm.sock" if state.tpm is not None else None,
         credentials=state.credentials,
         pcap=directory / "network.pcap" if capture else None,
+        block_log=directory / BLOCK_LOG if log_writes else None,
         incoming=incoming,
         **chosen,
     )
@@ -155,7 +163,8 @@ def _config(directory: Path, state: MachineState, connections: Connections, *, i
 
 def _command(config: QemuConfig, state: MachineState, tree: Sandbox) -> list[str]:
     """QEMU in the sandbox: it sees its own files, and of the network the loopback."""
-    visible = {*state.backing, *state.credentials, *({config.share} if config.share else ())}
+    shown = (config.share, config.medium)
+    visible = {*state.backing, *state.credentials, *(path for path in shown if path is not None)}
     binds: dict[Path, str | None] = dict.fromkeys(sorted(visible))
     return tree.command(
         qemu_arguments(config),

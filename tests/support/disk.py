@@ -6,7 +6,6 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import UUID
 
 from builder.host.run import run
 from builder.host.sandbox import Sandbox
@@ -51,14 +50,8 @@ class DiskEditor:
 
     def stage(self, build: Path, manifest: Manifest, *, tries: int) -> None:
         """Put a version into slot b and its kernel on trial, as the update service will."""
-        for label, file, uuid in (
-            ("root-b", "root.erofs", manifest.root_hash[:32]),
-            ("root-b-verity", "root.verity", manifest.root_hash[32:]),
-        ):
-            where = self.partition(label)
-            self._write(build / file, where.offset)
-            renamed = ["sfdisk", "--quiet", "--part-uuid", self.path, str(where.number), str(UUID(uuid))]
-            self._run(renamed, "name a slot")
+        for label, file in (("root-b", "root.erofs"), ("root-b-verity", "root.verity")):
+            self._write(build / file, self.partition(label).offset)
         self.put_on_esp((build / "uki.efi").read_bytes(), f"EFI/Linux/edgeseal_{manifest.version}+{tries}-0.efi")
 
     def put_on_esp(self, data: bytes, name: str) -> None:

@@ -43,7 +43,9 @@ def build_image(name: str, target: Path, keys: KeySet, *, version: int = 1, heal
 
     healthy: without it, the inference service waits for a camera that is not there, and health gives up soon.
     """
-    profile = msgspec.structs.replace(load_profile(name), version=version)
+    profile = load_profile(name)
+    impatient = msgspec.structs.replace(profile.update, check_interval_s=15, retry_min_s=2, retry_max_s=10, tries=1)
+    profile = msgspec.structs.replace(profile, version=version, update=impatient)
     if not healthy:
         profile = _without_camera(profile)
     lock, lock_bytes = read_lock(lock_path(name), profile)

@@ -37,7 +37,10 @@ AUDIT_LOG = "/var/lib/edgeseal-audit/log"
 
 @dataclass(frozen=True)
 class Lab:
-    """What all machines of one test worker share. scratch: a directory with a short path."""
+    """What all machines of one test worker share.
+
+    scratch: a directory with a short path. credentials: what each is told beside the broker.
+    """
 
     tree: Sandbox
     site: Site
@@ -45,6 +48,7 @@ class Lab:
     keys: KeySet
     scratch: Path
     cpus: int
+    credentials: dict[str, bytes]
 
     @property
     def connections(self) -> Connections:
@@ -55,16 +59,23 @@ class Lab:
 class Machine:
     """One device with its disk, firmware variables and TPM, switched on or off."""
 
-    def __init__(self, lab: Lab, name: str, state: MachineState) -> None:
+    def __init__(self, lab: Lab, name: str, state: MachineState, connections: Connections | None = None) -> None:
         self.lab = lab
         self.name = name
         self.state = state
+        self.connections = connections or lab.connections
         self._starts = 0
         self._vm: VirtualMachine | None = None
 
     @classmethod
     def fresh(
-        cls, lab: Lab, name: str, disk: Path, *, architecture: str = "x86_64", directory: Path | None = None
+        cls,
+        lab: Lab,
+        name: str,
+        disk: Path,
+        *,
+        architecture: str = "x86_64",
+        directory: Path | None = None,
     ) -> Machine:
         """A new device with this disk image in place: the test may edit it while the device is off.
 
@@ -74,17 +85,17 @@ class Machine:
             architecture="arm64" if architecture == "arm64" else "x86_64",
             keys=lab.keys,
             tpm=architecture == "x86_64",
-            credentials=lab.site.credentials(),
+            credentials=lab.site.credentials() | lab.credentials,
             name=name,
         )
         return cls(lab, name, make_state(directory or lab.scratch / name, wanted, disk, lab.tree, in_place=True))
 
     @classmethod
-    def thawed(cls, lab: Lab, name: str, snapshot: Snapshot) -> Machine:
-        """A device that goes on where the snapshot was made."""
+    def thawed(cls, lab: Lab, name: str, snapshot: Snapshot, connections: Connections | None = None) -> Machine:
+        """A device that goes on where the snapshot was made. connections: with the same devices as there."""
         directory = lab.scratch / name
-        vm = thaw(snapshot, directory, lab.tree, lab.connections)
-        machine = cls(lab, name, vm.state)
+        vm = thaw(snapshot, directory, lab.tree, connections or lab.connections)
+        machine = cls(lab, name, vm.state, connections)
         machine._vm = vm
         return machine
 
@@ -95,7 +106,7 @@ class Machine:
         assert self._vm is None, f"{self.name} is on already"
         self._starts += 1
         directory = self.lab.scratch / self.name / f"start-{self._starts}"
-        self._vm = VirtualMachine(directory, self.state, self.lab.tree, self.lab.connections)
+        self._vm = VirtualMachine(directory, self.state, self.lab.tree, self.connections)
         self._vm.agent  # noqa: B018 (connected now, so that its hello is not missed)
 
     def boot(self, *, within_s: float = BOOT_S) -> None:
@@ -166,6 +177,15 @@ class Machine:
     def wait_for_console(self, pattern: str, *, within_s: float = BOOT_S) -> re.Match[str]:
         """Until the console has said something that matches."""
         return self.vm.console.wait_for(pattern, within_s=within_s)
+
+    def wait_for_journal(self, unit: str, pattern: str, *, within_s: float = UNIT_S) -> None:
+        """Until the unit's status line or journal of this boot says something that matches."""
+
+        def said() -> bool:
+            status = self.run(["systemctl", "show", "-P", "StatusText", unit]).stdout
+            return re.search(pattern, status + self._journal_of(unit)) is not None
+
+        wait_until(said, what=f"{self.name}: {unit} says {pattern}", within_s=within_s, check=self.vm.require_alive)
 
     def wait_for_reset(self, *, within_s: float = UNIT_S) -> None:
         """Until the machine resets, by whatever cause."""

@@ -14,6 +14,7 @@ import pytest
 
 from builder.host.paths import source_root
 from builder.host.toolstree import vm_tree
+from builder.profile.load import load_profile
 from builder.signing.keyinit import init_keys
 from builder.signing.keyset import KeySet, load_keys
 from builder.vm.broker import Broker
@@ -24,6 +25,7 @@ from tests.support.disk import DiskEditor, copy_sparse
 from tests.support.images import ARM, X86, Image, build_image, open_image
 from tests.support.machine import Lab, Machine
 from tests.support.once import once
+from tests.support.updates import Updates
 
 FAILURES = source_root() / "out" / "vm-failures"
 DEVICE = "line-3"
@@ -43,13 +45,21 @@ def worker_count() -> int:
 
 
 @pytest.fixture(scope="session")
-def keys(shared: Path) -> KeySet:
-    """Development keys of this run."""
+def plant(shared: Path) -> Updates:
+    """Keys of this run, and both repositories, empty; the images trust the vendor's."""
 
     def make(directory: Path) -> None:
         init_keys(directory / "dev", development=True, now=datetime.now(UTC))
+        _updates(directory, directory / "dev").found()
 
-    return load_keys(once(shared, "keys", make) / "dev", environment={})
+    made = once(shared, "plant", make)
+    return _updates(made, made / "dev")
+
+
+@pytest.fixture(scope="session")
+def keys(plant: Updates) -> KeySet:
+    """Development keys of this run."""
+    return load_keys(plant.keys, environment={})
 
 
 @pytest.fixture(scope="session")
@@ -60,13 +70,14 @@ def site(shared: Path) -> Site:
 
 
 @pytest.fixture(scope="session")
-def lab(keys: KeySet, site: Site, worker_count: int) -> Iterator[Lab]:
+def lab(keys: KeySet, site: Site, plant: Updates, worker_count: int) -> Iterator[Lab]:
     """Tools, broker and room for machines."""
     tree = vm_tree()
     with tempfile.TemporaryDirectory(prefix="edgeseal-vm-", ignore_cleanup_errors=True) as name:
         scratch = Path(name).resolve()
         with Broker(scratch / "broker", site, tree) as broker:
-            yield Lab(tree, site, broker, keys, scratch, cpus=1 if worker_count > 1 else 2)
+            cpus = 1 if worker_count > 1 else 2
+            yield Lab(tree, site, broker, keys, scratch, cpus=cpus, credentials=plant.credentials())
 
 
 @pytest.fixture(scope="session")
@@ -83,8 +94,14 @@ def next_image(shared: Path, keys: KeySet) -> Image:
 
 @pytest.fixture(scope="session")
 def sick_image(shared: Path, keys: KeySet) -> Image:
-    """Version 2 as it must not stay: its camera is not there."""
-    return _image(shared, keys, "v2-sick", X86, version=2, healthy=False)
+    """Version 3, as no version must stay: its camera is not there."""
+    return _image(shared, keys, "v3-sick", X86, version=3, healthy=False)
+
+
+@pytest.fixture(scope="session")
+def later_image(shared: Path, keys: KeySet) -> Image:
+    """Version 4."""
+    return _image(shared, keys, "v4", X86, version=4)
 
 
 @pytest.fixture(scope="session")
@@ -202,6 +219,10 @@ def _image(shared: Path, keys: KeySet, name: str, profile: str, *, version: int,
         build_image(profile, target, keys, version=version, healthy=healthy)
 
     return open_image(once(shared / "images", name, make))
+
+
+def _updates(directory: Path, keys: Path) -> Updates:
+    return Updates(directory, keys, product=load_profile(X86).product)
 
 
 def _make_site(target: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from builder.host.paths import source_root
 from builder.vm.config import BROKER_ADDRESS, BROKER_PORT
+from builder.vm.repositories import SITE_ADDRESS, SITE_PORT, VENDOR_ADDRESS, VENDOR_PORT
 from builder.vm.snapshot import Snapshot
 from tests.support.machine import Machine
 from tests.support.pcap import Packet, read_packets
@@ -69,7 +70,7 @@ def test_nothing_listens(vm: Machine) -> None:
     assert not vm.python("import os\nresult = os.path.exists('/proc/net/if_inet6')"), "IPv6 is on"
 
 
-def test_from_power_on_it_speaks_to_the_broker_and_to_nobody_else(first_boot: Snapshot) -> None:
+def test_from_power_on_it_speaks_to_the_peers_of_its_conduits_and_to_nobody_else(first_boot: Snapshot) -> None:
     packets = read_packets(_capture(first_boot))
     spoken = [packet for packet in packets if packet.kind == "tcp"]
     assert any(packet.target == f"{BROKER_ADDRESS}:{BROKER_PORT}" for packet in spoken), "it never reached the broker"
@@ -95,10 +96,15 @@ def _capture(snapshot: Snapshot) -> Path:
 
 
 def _allowed(packet: Packet) -> bool:
-    device, broker = (f"{DEVICE_ADDRESS}:", f"{BROKER_ADDRESS}:{BROKER_PORT}")
+    peers = {
+        BROKER_ADDRESS: f"{BROKER_ADDRESS}:{BROKER_PORT}",
+        VENDOR_ADDRESS: f"{VENDOR_ADDRESS}:{VENDOR_PORT}",
+        SITE_ADDRESS: f"{SITE_ADDRESS}:{SITE_PORT}",
+    }
     if packet.kind == "arp":
-        return packet.source in (DEVICE_ADDRESS, BROKER_ADDRESS, "10.0.2.2", "0.0.0.0")
+        return packet.source in (DEVICE_ADDRESS, *peers, "10.0.2.2", "0.0.0.0")
+    device = f"{DEVICE_ADDRESS}:"
     return packet.kind == "tcp" and (
-        (packet.source.startswith(device) and packet.target == broker)
-        or (packet.source == broker and packet.target.startswith(device))
+        (packet.source.startswith(device) and packet.target in peers.values())
+        or (packet.target.startswith(device) and packet.source in peers.values())
     )
