@@ -14,7 +14,7 @@ from builder.vm.historian import Historian
 from tests.support.images import X86
 from tests.support.machine import Machine
 
-pytestmark = pytest.mark.xdist_group("vm-thawed")
+pytestmark = pytest.mark.xdist_group("vm-update")  # three tests: so that no other group waits behind it
 
 SEED = 7
 FRAMES = 8
