@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -80,14 +79,3 @@ class Updates:
         """Both on loopback, as guests reach them."""
         with served(self.vendor, self.site) as both:
             yield both.services
-
-    def medium(self, target: Path) -> Path:
-        """An image of a stick with all of it."""
-        bundle = self.directory / "bundle"
-        shutil.rmtree(bundle, ignore_errors=True)
-        roots = ("--vendor-root", self.vendor_root, "--site-root", self.site / "metadata/1.root.json")
-        run_cli(
-            "bundle", "create", bundle, "--vendor", self.vendor, "--site", self.site, *roots, "--product", self.product
-        )
-        run_cli("bundle", "apply", bundle, target)
-        return target

@@ -99,12 +99,6 @@ def sick_image(shared: Path, keys: KeySet) -> Image:
 
 
 @pytest.fixture(scope="session")
-def later_image(shared: Path, keys: KeySet) -> Image:
-    """Version 4."""
-    return _image(shared, keys, "v4", X86, version=4)
-
-
-@pytest.fixture(scope="session")
 def arm_image(shared: Path, keys: KeySet) -> Image:
     """Version 1 for arm64."""
     return _image(shared, keys, "arm", ARM, version=1)
