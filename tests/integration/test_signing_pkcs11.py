@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pkcs11
@@ -22,31 +21,13 @@ from builder.signing.keyinit import TokenPlan, init_keys
 from builder.signing.keyset import KeySet, load_keys, require_release
 from builder.signing.roles import Role
 from builder.signing.token import Pkcs11Signer, TokenKey, open_session
+from tests.support import softhsm
 from tests.support.keys import MOMENT, keys_at, keyset
 from tests.support.pe import tiny_pe
+from tests.support.softhsm import PIN
 
-PIN, LABEL = "2468", "edgeseal test"
+LABEL = softhsm.SIGNING
 ENVIRONMENT = {"PIN": PIN, "PHRASE": "recovery phrase"}
-_MODULES = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/*-linux-gnu/softhsm/libsofthsm2.so")
-
-
-@pytest.fixture(scope="module")
-def module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The PKCS#11 library, with one token in a directory of our own."""
-    found = [path for pattern in _MODULES for path in Path("/").glob(pattern[1:])]
-    assert found, "softhsm2 is not installed: make prepare"
-    directory = tmp_path_factory.mktemp("softhsm")
-    (directory / "tokens").mkdir()
-    (directory / "conf").write_text(f"directories.tokendir = {directory}/tokens\nobjectstore.backend = file\n")
-    environment = {"SOFTHSM2_CONF": str(directory / "conf"), "PATH": os.environ["PATH"]}
-    words = ["softhsm2-util", "--init-token", "--free", "--label", LABEL, "--pin", PIN, "--so-pin", "13579"]
-    run(words, reason="make a token", environment=environment)
-    key = keys_at() / "db.key"
-    words = ["softhsm2-util", "--import", key, "--token", LABEL, "--label", "db", "--id", "01", "--pin", PIN]
-    run(words, reason="import a key", environment=environment)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SOFTHSM2_CONF", str(directory / "conf"))
-        yield found[0]
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import pytest
 
 from builder.cli.main import main
 from builder.publish.keys import make_key, read_key
+from builder.publish.repository import target_file
 from tests.support.update_site import PRODUCT
 from tests.support.update_vendor import VendorRepository
 
@@ -94,6 +96,13 @@ def stranger(plant: Plant) -> None:
     """A key of somebody who is no approver."""
     stage(plant)
     make_key(plant.path / "stranger.json", holder="mallory", development=True)
+
+
+def approvals(plant: Plant) -> Path:
+    """The file of the approvals in force. Older ones lie beside it."""
+    newest = max((plant.path / "site/metadata").glob("*.targets.json"), key=lambda path: int(path.name.split(".")[0]))
+    ((name, target),) = json.loads(newest.read_text())["signed"]["targets"].items()
+    return target_file(Path("site"), name, target["hashes"]["sha256"])
 
 
 def nothing(plant: Plant) -> None:
@@ -315,10 +324,10 @@ ROWS: list[tuple[str, Act, Act, int, str]] = [
     ),
     (
         "a site that somebody edited",
-        lambda plant: next((plant.path / "site/targets/approvals").iterdir()).write_text("{}"),
+        lambda plant: approvals(plant).write_text("{}"),
         run("site", "status", "site"),
         1,
-        "error: {site_target}: this is none of the repository's files\n"
+        "error: {approvals}: its bytes are not the target's\n"
         "hint: restore the directory from a copy; nothing was changed now\n",
     ),
 ]
@@ -331,7 +340,7 @@ def test_a_wrong_order(prepare: Act, act: Act, code: int, said: str, plant: Plan
     found = act(plant)
     if "{stranger}" in said:
         said = said.replace("{stranger}", read_key(Path("stranger.json")).key.keyid[:8])
-    if "{site_target}" in said:
-        said = said.replace("{site_target}", str(next(Path("site/targets/approvals").iterdir())))
+    if "{approvals}" in said:
+        said = said.replace("{approvals}", str(approvals(plant)))
     assert found == (code, "", said)
     assert plant.digest() == before, "the site's repository changed"
