@@ -155,6 +155,9 @@ CATALOGUE: dict[str, EventKind] = {
         "The security epoch is {epoch}: nothing below it is installed any more. In the TPM: {tpm}.",
         {"epoch": "count", "tpm": "text"},
     ),
+    "security-epoch-unreadable": EventKind(
+        "control-system", "The TPM does not tell its security epoch: {reason}.", {"reason": "text"}
+    ),
     "boot-entry-restored": EventKind(
         "backup-restore", "The boot entry of version {version} was written again.", {"version": "count"}
     ),

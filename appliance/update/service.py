@@ -28,7 +28,7 @@ from appliance.machine.entry import StopFlag
 from appliance.machine.notify import Notifier, say
 from appliance.update.area import open_slot
 from appliance.update.client import TrustedRepository
-from appliance.update.counter import open_counter
+from appliance.update.counter import EpochCounter, open_counter
 from appliance.update.decide import Device
 from appliance.update.entries import DIRECTORY, Running
 from appliance.update.esp_files import MountedEntries
@@ -134,7 +134,7 @@ def _rounds(
     journal = Journal(directory)
     worker = Worker(machine, journal, story, _load(journal, story))
     worker.tidy()
-    epoch = max(config.security_epoch, 0 if counter is None else counter.read())
+    epoch = max(config.security_epoch, _counted(counter, story))
 
     def device() -> Device:
         return Device(
@@ -164,6 +164,18 @@ def _rounds(
         )
     )
     return made[0]
+
+
+def _counted(counter: EpochCounter | None, story: Story) -> int:
+    """The epoch that the TPM knows. One that cannot tell is told of: the device goes on, and the disk knows it too."""
+    if counter is None:
+        return 0
+    try:
+        return counter.read()
+    except EdgesealError as error:
+        say(f"<3>{error}")
+        story.epoch_unreadable(str(error))
+        return 0
 
 
 def _load(journal: Journal, story: Story) -> UpdateState:

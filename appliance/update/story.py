@@ -62,6 +62,10 @@ class Story:
         """No version with a smaller security epoch is installed any more. tpm: whether its counter says so too."""
         self._tell("security-epoch-raised", "success", epoch=epoch, tpm=_short(tpm))
 
+    def epoch_unreadable(self, reason: str) -> None:
+        """The TPM does not tell its counter."""
+        self._tell("security-epoch-unreadable", "failure", reason=_short(reason))
+
     def entry_restored(self, version: int) -> None:
         """The running version had no boot entry."""
         self._tell("boot-entry-restored", "success", version=version)

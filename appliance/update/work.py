@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from appliance.core.errors import EdgesealError
+from appliance.core.errors import DecodeError, EdgesealError, VerificationError
 from appliance.formats.approval import SitePolicy
 from appliance.formats.release import Release
 from appliance.formats.update_state import (
@@ -71,6 +71,7 @@ class Worker:
         self._machine = machine
         self._journal = journal
         self._story = story
+        self._tpm_settled = False
         self.state = state
 
     @property
@@ -170,15 +171,20 @@ class Worker:
         )
 
     def _restore(self, sources: Sequence[ContentSource]) -> None:
-        """The running version has no entry that boots: write it again, from the manifest that it came by."""
+        """The running version has no entry that boots: write it again, from the manifest that it came by.
+
+        One on trial gets a counter again: only the health gate confirms a version, never the loss of its entry.
+        """
         running = self._machine.running
         release = self._journal.last_release()
         if release is None or release.root.root_hash != running.root_hash:
             raise EdgesealError(
                 f"the boot entry of the running version {running.version} is damaged, and its manifest is not here",
-                hint="approve a newer version for this device, or write the device anew",
+                hint="write the device anew: nothing is updated before the running version can boot again",
             )
-        _first(sources, lambda source: self._install(Entry(running.version), release, source))
+        on_trial = self.state.trial is not None and entries.runs(self.state.trial, running)
+        entry = Entry(running.version, left=self._machine.tries if on_trial else None)
+        _first(sources, lambda source: self._install(entry, release, source))
         self._story.entry_restored(running.version)
 
     # ---- end
@@ -197,10 +203,16 @@ class Worker:
         self.save(with_refused(self.state, refused))
 
     def _settle_epoch(self) -> None:
-        """A confirmed version's epoch shuts out every older one, on this disk and in the TPM, once and for ever."""
+        """A confirmed version's epoch shuts out every older one, on this disk and in the TPM, once and for ever.
+
+        The TPM is asked again at each start: it may have refused before, or the disk may be an older one.
+        """
         machine, epoch = self._machine, self._machine.security_epoch
-        if epoch > self.state.security_epoch:
-            told = self._raise_in_tpm(epoch)
+        is_new = epoch > self.state.security_epoch
+        if not is_new and self._tpm_settled:
+            return
+        told, self._tpm_settled = self._raise_in_tpm(epoch), True
+        if is_new:
             for name in entries.removable(esp.list_entries(machine.files), machine.running):
                 esp.discard(machine.files, name, keep=())
             self._story.epoch_raised(epoch, tpm=told)
@@ -225,12 +237,12 @@ class Worker:
 
 
 def _first(sources: Sequence[ContentSource], do: Callable[[ContentSource], T]) -> T:
-    """`do` with the first source that delivers."""
-    fault = TransportError("there is neither a network nor a medium to take the content from")
+    """`do` with the first source that delivers what the release names: a bad medium must not shut out the network."""
+    fault: EdgesealError = TransportError("there is neither a network nor a medium to take the content from")
     for source in sources:
         try:
             return do(source)
-        except TransportError as error:
+        except (TransportError, VerificationError, DecodeError) as error:
             fault = error
     raise fault
 

@@ -201,7 +201,11 @@ def _medium_files(profile: Profile) -> RootPlan:
             "Type=vfat",
             "Options=ro,nosuid,nodev,noexec,noatime,nosymfollow,umask=0022,iocharset=ascii",
         ),
-        f"{units}/{device}.wants/{mount}": Symlink(f"../{mount}"),
+        # and not a link in the device's wants: those count for what comes later, not for what was there before PID 1
+        "usr/lib/udev/rules.d/66-edgeseal-medium.rules": text(
+            f'SUBSYSTEM=="block", ENV{{ID_FS_TYPE}}=="vfat", ENV{{ID_FS_LABEL}}=="{MEDIUM_LABEL}", '
+            f'TAG+="systemd", ENV{{SYSTEMD_WANTS}}+="{mount}"'
+        ),
     }
     if drivers:
         # after the boot no module can be loaded, and a stick comes later

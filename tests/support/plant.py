@@ -248,7 +248,7 @@ class TinyDevice:
             worker,
             story,
             device=lambda: self._device(release, worker),
-            origins=self._origins,
+            origins=self.origins,
             wall=lambda: self.wall,
             epoch=self.epoch,
             rhythm=Rhythm(AFTER_SUCCESS, lambda _failed: AFTER_FAILURE),
@@ -277,7 +277,8 @@ class TinyDevice:
         }
         return Device(**(facts | self.device))
 
-    def _origins(self) -> Sequence[Origin]:
+    def origins(self) -> Sequence[Origin]:
+        """The network, with both repositories."""
         around = Surroundings(clock=lambda: 0.0, sleep=lambda _seconds: None, draw=lambda: 0.5)
         vendor, site = (
             HttpSource(url, name=name, ca=None, config=CONFIG, attempts=2, around=around, bucket=None)

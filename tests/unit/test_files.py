@@ -89,13 +89,13 @@ def with_usb(*classes: str, modules: tuple[str, ...] = ()) -> RootPlan:
 
 
 MOUNT = "usr/lib/systemd/system/run-edgeseal\\x2dmedium.mount"
-WANTED = "usr/lib/systemd/system/dev-disk-by\\x2dlabel-EDGESEAL.device.wants/run-edgeseal\\x2dmedium.mount"
+RULE = "usr/lib/udev/rules.d/66-edgeseal-medium.rules"
 DRIVERS = "usr/lib/modules-load.d/edgeseal-medium.conf"
 
 
 def test_no_medium_where_mass_storage_is_not_let_in() -> None:
     plan = with_usb("0e", modules=("usb_storage",))
-    assert not {MOUNT, WANTED, DRIVERS} & set(plan)
+    assert not {MOUNT, RULE, DRIVERS} & set(plan)
 
 
 def test_a_medium_is_mounted_when_it_appears_and_nothing_on_it_runs() -> None:
@@ -104,7 +104,9 @@ def test_a_medium_is_mounted_when_it_appears_and_nothing_on_it_runs() -> None:
     assert f"Where={MEDIUM_MOUNT}" in lines(plan[MOUNT])
     assert Path(MEDIUM_MOUNT) == service.MEDIUM
     assert "BindsTo=dev-disk-by\\x2dlabel-EDGESEAL.device" in lines(plan[MOUNT])
-    assert plan[WANTED] == Symlink("../run-edgeseal\\x2dmedium.mount")
+    assert lines(plan[RULE])[0].endswith(
+        'ENV{ID_FS_LABEL}=="EDGESEAL", TAG+="systemd", ENV{SYSTEMD_WANTS}+="run-edgeseal\\x2dmedium.mount"'
+    )
     assert lines(plan[DRIVERS]) == ["usb_storage", "uas"], "module loading is closed when the stick comes"
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from appliance.formats.approval import Window
-from appliance.formats.release import encode_release
+from appliance.formats.release import Content, encode_release
+from appliance.update.ranges import ByteRange
 from tests.support.delta import holds
 from tests.support.plant import AFTER_FAILURE, AFTER_SUCCESS, PRODUCT, Plant, plant
 from tests.support.tuf_site import DAY, T0
@@ -73,6 +74,39 @@ def test_three_power_cycles_of_a_confirmed_version_never_move_it(here: Plant) ->
     for _ in range(3):
         here.device.boot(healthy=False)
         assert here.device.version == 2
+
+
+@pytest.mark.parametrize(
+    ("healthy", "restored"), [(True, "edgeseal_2.efi"), (False, "edgeseal_2+3-0.efi")], ids=["confirmed", "on-trial"]
+)
+def test_a_lost_boot_entry_is_written_again_and_confirms_nothing(here: Plant, healthy: bool, restored: str) -> None:
+    here.change.approve(here.vendor.publish(2))
+    here.device.update()
+    here.device.boot(healthy=healthy)
+    if healthy:
+        here.device.update()
+    (lost,) = (name for name in here.device.names if "_2" in name)
+    (here.device.entries / lost).unlink()
+    here.device.on().rounds.round()
+    assert restored in here.device.names
+    assert "boot-entry-restored" in here.device.recorder.kinds
+
+
+def test_a_bad_medium_does_not_shut_out_the_network(here: Plant) -> None:
+    here.change.approve(here.vendor.publish(2))
+    service = here.device.on()
+    service.rounds.round()  # decided
+
+    class Liar:
+        """Gives as many bytes as are asked for, of nothing."""
+
+        def read(self, _content: Content, ranges: Sequence[ByteRange]) -> Iterator[bytes]:
+            return (bytes(item.length) for item in ranges)
+
+    (online,) = here.device.origins()
+    service.worker.go_on([Liar(), online.content])
+    assert service.wants_reboot
+    assert holds(here.device.slots["b"], here.vendor.releases[2])
 
 
 def test_a_later_version_takes_the_place_of_the_oldest(here: Plant) -> None:
