@@ -11,6 +11,7 @@ import msgspec
 
 from appliance.core.errors import DecodeError
 from appliance.formats.device import FrozenStruct
+from appliance.formats.update_report import UpdateReport
 from appliance.formats.verdict import MAX_VERDICT_BYTES, Count, Verdict
 
 UPLINK_SOCKET = "/run/edgeseal-uplink/uplink.sock"
@@ -25,6 +26,13 @@ class PublishVerdict(FrozenStruct, frozen=True, kw_only=True, tag="verdict", tag
 
     id: RequestId
     verdict: Verdict
+
+
+class PublishUpdateReport(FrozenStruct, frozen=True, kw_only=True, tag="update", tag_field="kind"):
+    """Spool this report and publish it."""
+
+    id: RequestId
+    report: UpdateReport
 
 
 class AskStatus(FrozenStruct, frozen=True, kw_only=True, tag="status", tag_field="kind"):
@@ -63,7 +71,7 @@ class Status(FrozenStruct, frozen=True, kw_only=True, tag="status", tag_field="k
     refused: Count
 
 
-UplinkRequest = PublishVerdict | AskStatus
+UplinkRequest = PublishVerdict | PublishUpdateReport | AskStatus
 UplinkAnswer = Accepted | Refused | Status
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from appliance.core.errors import EdgesealError
+from appliance.formats.update_report import UpdateReport
 from appliance.formats.uplink_message import (
     Accepted,
     AskStatus,
+    PublishUpdateReport,
     PublishVerdict,
     Refused,
     Status,
@@ -29,10 +31,11 @@ class UplinkClient:
 
     def publish(self, verdict: Verdict) -> Accepted | Refused:
         """Hand over a verdict; Accepted means that it is durable. Raises OSError: it may or may not have been kept."""
-        answer = self._ask(PublishVerdict(id=self._next_id(), verdict=verdict))
-        if isinstance(answer, Status):
-            raise EdgesealError("the uplink answered a verdict with its status")
-        return answer
+        return self._hand_over(PublishVerdict(id=self._next_id(), verdict=verdict))
+
+    def report(self, report: UpdateReport) -> Accepted | Refused:
+        """Hand over how an update ended; as `publish`."""
+        return self._hand_over(PublishUpdateReport(id=self._next_id(), report=report))
 
     def status(self) -> Status:
         """Raises OSError when the uplink cannot be reached, EdgesealError when it refuses."""
@@ -44,6 +47,12 @@ class UplinkClient:
     def close(self) -> None:
         """Hang up."""
         self._client.close()
+
+    def _hand_over(self, message: PublishVerdict | PublishUpdateReport) -> Accepted | Refused:
+        answer = self._ask(message)
+        if isinstance(answer, Status):
+            raise EdgesealError("the uplink answered a message with its status")
+        return answer
 
     def _ask(self, request: UplinkRequest) -> UplinkAnswer:
         return decode_uplink_answer(self._client.ask(encode_uplink_message(request)))

@@ -20,12 +20,14 @@ from appliance.formats.device import DEVICE_CONFIG_PATH, DeviceConfig
 from appliance.formats.judgement import JUDGEMENT_PATH, decode_judgement
 from appliance.formats.release import Release
 from appliance.formats.update_state import UpdateState
+from appliance.formats.uplink_message import UPLINK_SOCKET
 from appliance.machine.audit_client import AuditClient
 from appliance.machine.clock import system_clock
 from appliance.machine.config import load_device_config, read_sealed
 from appliance.machine.credentials import Credentials
 from appliance.machine.entry import StopFlag
 from appliance.machine.notify import Notifier, say
+from appliance.machine.uplink_client import UplinkClient
 from appliance.update.area import open_slot
 from appliance.update.client import TrustedRepository
 from appliance.update.counter import EpochCounter, open_counter
@@ -37,6 +39,7 @@ from appliance.update.journal import Journal
 from appliance.update.medium import MediumRepository, read_label
 from appliance.update.pace import TokenBucket, backoff
 from appliance.update.ranges import ContentSource
+from appliance.update.reports import Reports
 from appliance.update.rounds import Origin, Rhythm, Rounds
 from appliance.update.slots import SlotPair, System, find_slots, running_root_hash
 from appliance.update.staging import Progress, StagedSlot, stage
@@ -79,15 +82,20 @@ def serve() -> None:
     except EdgesealError as error:
         _idle(stop, notifier, f"no updates: {error}")
         return
-    rounds = _rounds(
-        config, credentials, trust, Story(audit, clock=time.monotonic, running=config.version), stop, notifier
+    reports = Reports(
+        Path(os.environ["STATE_DIRECTORY"]) / "reports",
+        UplinkClient(UPLINK_SOCKET),
+        device=credentials.device_id,
+        clock=system_clock(),
     )
+    story = Story(audit, reports, clock=time.monotonic, running=config.version)
+    rounds = _rounds(config, credentials, trust, story, stop, notifier)
     audit.try_record("service-started", service="edgeseal-update")
     notifier.ready("asks the repositories")
     while not stop:
         pause = rounds.round()
         notifier.alive(f"next round in {int(pause)} s")
-        _wait(stop, notifier, pause)
+        _wait(stop, notifier, reports, pause)
     notifier.stopping()
 
 
@@ -100,10 +108,11 @@ def _idle(stop: StopFlag, notifier: Notifier, why: str) -> None:
     notifier.stopping()
 
 
-def _wait(stop: StopFlag, notifier: Notifier, seconds: float) -> None:
-    """Sleep, but feed the watchdog, and wake early for a medium that was plugged in."""
+def _wait(stop: StopFlag, notifier: Notifier, reports: Reports, seconds: float) -> None:
+    """Sleep, but feed the watchdog, tell what waits to be told, and wake early for a medium that was plugged in."""
     end, medium = time.monotonic() + seconds, _has_medium()
     while not stop and time.monotonic() < end and _has_medium() == medium:
+        reports.send()
         notifier.alive("waits")
         stop.wait(min(5.0, max(0.1, end - time.monotonic())))
 

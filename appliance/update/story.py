@@ -10,6 +10,7 @@ from typing import Protocol
 
 from appliance.formats.audit_event import EventResult
 from appliance.formats.release import BLOCK
+from appliance.formats.update_report import Outcome
 from appliance.formats.update_state import Trial
 from appliance.update.staging import StagedSlot
 
@@ -21,14 +22,22 @@ class Recorder(Protocol):
         """See AuditClient."""
 
 
+class Keeper(Protocol):
+    """What is used of Reports."""
+
+    def keep(self, trial: Trial, outcome: Outcome, *, running: int, reason: str) -> None:
+        """See Reports."""
+
+
 class Story:
-    """Tells each thing once: what a check found is repeated only when it changes.
+    """Tells each thing once: what a check found is repeated only when it changes. Ends are told to the plant as well.
 
     clock: monotonic seconds. running: the version that runs.
     """
 
-    def __init__(self, recorder: Recorder, *, clock: Callable[[], float], running: int) -> None:
+    def __init__(self, recorder: Recorder, reports: Keeper, *, clock: Callable[[], float], running: int) -> None:
         self._recorder = recorder
+        self._reports = reports
         self._clock = clock
         self._running = running
         self._last: dict[str, tuple[str, str]] = {}
@@ -125,11 +134,14 @@ class Story:
 
     def confirmed(self, trial: Trial) -> None:
         """It runs and stays."""
-        self._of(trial, "update-confirmed", reason="it passed its health gate")
+        reason = "it passed its health gate"
+        self._of(trial, "update-confirmed", reason=reason)
+        self._reports.keep(trial, "confirmed", running=self._running, reason=reason)
 
     def fell_back(self, trial: Trial, reason: str) -> None:
         """It does not run, and will not under this policy."""
         self._of(trial, "update-fell-back", "failure", running=self._running, reason=_short(reason))
+        self._reports.keep(trial, "fell-back", running=self._running, reason=reason)
 
     def _is_news(self, about: str, what: tuple[str, str]) -> bool:
         news = self._last.get(about) != what

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from appliance.core.errors import DecodeError
+from appliance.formats.update_report import encode_update_report
 from appliance.formats.uplink_message import (
     MAX_PACKET,
     Accepted,
     AskStatus,
+    PublishUpdateReport,
     PublishVerdict,
     RefusalReason,
     Refused,
@@ -19,15 +21,23 @@ from appliance.uplink.outbox import Outbox
 
 
 class Desk:
-    """Takes requests. device: whose verdicts may leave. publishers: uids that may hand in verdicts, and nothing else.
-
-    readers: uids that may ask for the status.
+    """Takes requests. device: whose messages may leave. Uids, each for one thing: publishers may hand in verdicts,
+    reporters how an update ended, readers may ask for the status.
     """
 
-    def __init__(self, outbox: Outbox, *, device: str, publishers: frozenset[int], readers: frozenset[int]) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        device: str,
+        publishers: frozenset[int],
+        reporters: frozenset[int],
+        readers: frozenset[int],
+    ) -> None:
         self._outbox = outbox
         self._device = device
         self._publishers = publishers
+        self._reporters = reporters
         self._readers = readers
         self.connected = False
         self.accepted = 0
@@ -44,6 +54,8 @@ class Desk:
             return self._refuse(0, "malformed", error.message)
         if isinstance(request, AskStatus):
             return self._status(uid, request)
+        if isinstance(request, PublishUpdateReport):
+            return self._report(uid, request)
         return self._publish(uid, request)
 
     def _publish(self, uid: int, request: PublishVerdict) -> Accepted | Refused:
@@ -51,11 +63,22 @@ class Desk:
             return self._refuse(request.id, "not-allowed", f"uid {uid} may not publish verdicts")
         if request.verdict.device != self._device:
             return self._refuse(request.id, "not-allowed", "the verdict names another device")
-        sequence = self._outbox.add(encode_verdict(request.verdict))
+        answer = self._spool(request.id, "verdict", encode_verdict(request.verdict))
+        self.accepted += isinstance(answer, Accepted)
+        return answer
+
+    def _report(self, uid: int, request: PublishUpdateReport) -> Accepted | Refused:
+        if uid not in self._reporters:
+            return self._refuse(request.id, "not-allowed", f"uid {uid} may not report updates")
+        if request.report.device != self._device:
+            return self._refuse(request.id, "not-allowed", "the report names another device")
+        return self._spool(request.id, "update", encode_update_report(request.report))
+
+    def _spool(self, request_id: int, kind: str, payload: bytes) -> Accepted | Refused:
+        sequence = self._outbox.add(payload, kind=kind)
         if sequence is None:
-            return self._refuse(request.id, "full", f"the spool holds {self._outbox.used} bytes")
-        self.accepted += 1
-        return Accepted(id=request.id, sequence=sequence)
+            return self._refuse(request_id, "full", f"the spool holds {self._outbox.used} bytes")
+        return Accepted(id=request_id, sequence=sequence)
 
     def _status(self, uid: int, request: AskStatus) -> Status | Refused:
         if uid not in self._readers:

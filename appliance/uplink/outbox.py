@@ -17,18 +17,22 @@ from appliance.core.errors import EdgesealError
 
 ROW_OVERHEAD = 64  # what a row costs beside its payload, for the budget
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS message (sequence INTEGER PRIMARY KEY AUTOINCREMENT, payload BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS message (sequence INTEGER PRIMARY KEY AUTOINCREMENT, payload BLOB NOT NULL,
+  kind TEXT NOT NULL DEFAULT 'verdict') STRICT;
 CREATE TABLE IF NOT EXISTS spool (one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT NULL, rows INTEGER NOT NULL,
   bytes INTEGER NOT NULL) STRICT;
 """
+# For a spool of a version that knew nothing but verdicts. That version can still use it.
+_KIND_COLUMN = "ALTER TABLE message ADD COLUMN kind TEXT NOT NULL DEFAULT 'verdict'"
 
 
 @dataclass(frozen=True)
 class Spooled:
-    """One message. sequence: from 1, rising, never reused in this epoch."""
+    """One message. sequence: from 1, rising, never reused in this epoch. kind: the last level of its topic."""
 
     sequence: int
     payload: bytes
+    kind: str = "verdict"
 
 
 class Outbox:
@@ -61,14 +65,14 @@ class Outbox:
         """Bytes that they count against the budget."""
         return self._bytes
 
-    def add(self, payload: bytes) -> int | None:
+    def add(self, payload: bytes, *, kind: str = "verdict") -> int | None:
         """Add a message to the open transaction; its sequence, or None when the budget does not allow it."""
         cost = len(payload) + ROW_OVERHEAD
         if self._bytes + cost > self._budget:
             return None
         with _explained():
             self._begin()
-            row = self._database.execute("INSERT INTO message (payload) VALUES (?)", (payload,))
+            row = self._database.execute("INSERT INTO message (payload, kind) VALUES (?, ?)", (payload, kind))
         self._rows += 1
         self._bytes += cost
         return row.lastrowid
@@ -95,7 +99,8 @@ class Outbox:
     def after(self, sequence: int, *, limit: int) -> list[Spooled]:
         """The oldest messages with a larger sequence number, at most `limit`."""
         rows = self._database.execute(
-            "SELECT sequence, payload FROM message WHERE sequence > ? ORDER BY sequence LIMIT ?", (sequence, limit)
+            "SELECT sequence, payload, kind FROM message WHERE sequence > ? ORDER BY sequence LIMIT ?",
+            (sequence, limit),
         )
         return [Spooled(*row) for row in rows]
 
@@ -113,6 +118,8 @@ class Outbox:
         self._database.execute("PRAGMA synchronous=FULL")
         self._database.execute("PRAGMA journal_size_limit=4194304")
         self._database.executescript(_SCHEMA)
+        if "kind" not in [column[1] for column in self._database.execute("PRAGMA table_info(message)")]:
+            self._database.execute(_KIND_COLUMN)
         self._database.execute("INSERT OR IGNORE INTO spool VALUES (1, ?, 0, 0)", (secrets.token_hex(16),))
         row = self._database.execute("SELECT epoch, rows, bytes FROM spool").fetchone()
         self.epoch: str = row[0]

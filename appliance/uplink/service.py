@@ -36,6 +36,7 @@ class Settings:
     spool: Path = Path("/var/lib/edgeseal-uplink/spool.sqlite")
     audit_socket: str = AUDIT_SOCKET
     publishers: frozenset[int] = frozenset({USERS["edgeseal-inference"]})
+    reporters: frozenset[int] = frozenset({USERS["edgeseal-update"]})
     readers: frozenset[int] = frozenset({ROOT_UID, *USERS.values()})
 
 
@@ -79,7 +80,13 @@ class Uplink:
         self._broker = broker
         self._audit = AuditClient(settings.audit_socket)
         self._outbox = Outbox(settings.spool, budget=config.spool_bytes)
-        self._desk = Desk(self._outbox, device=broker.device, publishers=settings.publishers, readers=settings.readers)
+        self._desk = Desk(
+            self._outbox,
+            device=broker.device,
+            publishers=settings.publishers,
+            reporters=settings.reporters,
+            readers=settings.readers,
+        )
         self._window = Window()
         self._connection = 0
         self._told: set[tuple[object, ...]] = set()
@@ -181,7 +188,7 @@ class Uplink:
                 ("epoch", self._outbox.epoch),
                 ("sequence", str(message.sequence)),
             )
-            topic = f"{self._config.topic}/{self._broker.device}/verdict"
+            topic = f"{self._config.topic}/{self._broker.device}/{message.kind}"
             self._transport.publish(self._connection, Outgoing(message.sequence, topic, message.payload, identity))
             self._window.sent(message.sequence)
         if messages:

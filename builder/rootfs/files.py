@@ -56,6 +56,8 @@ def skeleton() -> RootPlan:
     plan["etc/mtab"] = Symlink("../proc/self/mounts")
     plan["usr/lib/systemd/system/default.target"] = Symlink("multi-user.target")
     plan["usr/lib/systemd/system/ctrl-alt-del.target"] = Symlink("/dev/null")
+    # The initrd opened the root. Here the unit could only be stopped: its device blinks while udev looks at it again.
+    plan["etc/systemd/system-generators/systemd-veritysetup-generator"] = Symlink("/dev/null")
     return plan
 
 

@@ -5,6 +5,7 @@ What is not here is the machine: booting is choosing an entry as systemd-boot do
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +17,14 @@ from uuid import UUID
 
 import msgspec
 
+from appliance.core.clock import Moment
 from appliance.formats.approval import Approval, Ring, SitePolicy, encode_policy, policy_path
 from appliance.formats.audit_event import AuditEvent, EventResult, check_event
 from appliance.formats.device import UpdateConfig
 from appliance.formats.release import Content, Release, encode_release, latest_path, release_path
+from appliance.formats.update_report import UpdateReport
 from appliance.formats.update_state import SlotName, UpdateState
+from appliance.formats.uplink_message import Accepted, Refused
 from appliance.update.client import TrustedRepository
 from appliance.update.decide import Device
 from appliance.update.entries import Entry, Running, boot_order, parse_entry
@@ -28,6 +32,7 @@ from appliance.update.esp_files import MountedEntries
 from appliance.update.http import HttpSource, Surroundings
 from appliance.update.journal import Journal
 from appliance.update.ranges import ContentSource
+from appliance.update.reports import Reports
 from appliance.update.rounds import Origin, Rhythm, Rounds
 from appliance.update.slots import Partition, SlotPartitions
 from appliance.update.staging import StagedSlot, stage
@@ -41,6 +46,7 @@ PRODUCT, SITE, DEVICE = "press", "plant-4", "press-7"
 CONFIG = UpdateConfig(retry_min_s=1, retry_max_s=1, stall_s=5)
 AFTER_SUCCESS, AFTER_FAILURE = 3600.0, 60.0
 BLOCKS = 96
+MOMENT = Moment(boot_id="0b6f" * 8, monotonic_us=99_999, wall_us=0)
 
 
 class Vendor:
@@ -148,9 +154,10 @@ class Recorder:
 class InTurn:
     """The steps of a device that is on, until it asks for a reboot."""
 
-    def __init__(self, rounds: Rounds, worker: Worker, asked: list[bool]) -> None:
+    def __init__(self, rounds: Rounds, worker: Worker, reports: Reports, asked: list[bool]) -> None:
         self.rounds = rounds
         self.worker = worker
+        self._reports = reports
         self._asked = asked
 
     @property
@@ -162,9 +169,25 @@ class InTurn:
         """Rounds until there is nothing to do at once; the pause that it then wants."""
         for _ in range(at_most):
             pause = self.rounds.round()
+            self._reports.send()
             if pause > 0 or self.wants_reboot:
                 return pause
         raise AssertionError("it does not come to rest")
+
+
+class Uplink:
+    """The uplink's end of the socket. reachable: whether anybody answers."""
+
+    def __init__(self) -> None:
+        self.reachable = True
+        self.reports: list[UpdateReport] = []
+
+    def report(self, report: UpdateReport) -> Accepted | Refused:
+        """Takes it, if it is reachable."""
+        if not self.reachable:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+        self.reports.append(report)
+        return Accepted(id=1, sequence=len(self.reports))
 
 
 class TinyDevice:
@@ -181,6 +204,7 @@ class TinyDevice:
         self.holds: dict[str, int] = {"a": runs}
         (self.entries / Entry(runs).name).write_bytes((vendor.directory / first.release.uki.path).read_bytes())
         self.recorder = Recorder()
+        self.uplink = Uplink()
         self.wall: int | None = None
         self.slot: SlotName = "a"
         self.epoch = T0 - 60 * DAY
@@ -242,7 +266,8 @@ class TinyDevice:
             judgement=lambda _version: None,
         )
         journal = Journal(self.directory / "state")
-        story = Story(self.recorder, clock=lambda: 0.0, running=self.version)
+        reports = Reports(self.directory / "state/reports", self.uplink, device=lambda: DEVICE, clock=lambda: MOMENT)
+        story = Story(self.recorder, reports, clock=lambda: 0.0, running=self.version)
         worker = Worker(machine, journal, story, journal.load())
         rounds = Rounds(
             worker,
@@ -253,7 +278,7 @@ class TinyDevice:
             epoch=self.epoch,
             rhythm=Rhythm(AFTER_SUCCESS, lambda _failed: AFTER_FAILURE),
         )
-        return InTurn(rounds, worker, asked)
+        return InTurn(rounds, worker, reports, asked)
 
     def update(self) -> InTurn:
         """Run the service until it rests or wants a reboot."""

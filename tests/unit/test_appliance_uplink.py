@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import sqlite3
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from appliance.core.errors import EdgesealError
+from appliance.core.errors import DecodeError, EdgesealError
+from appliance.formats.update_report import UpdateReport, decode_update_report, encode_update_report
 from appliance.formats.uplink_message import (
     Accepted,
     AskStatus,
+    PublishUpdateReport,
     PublishVerdict,
     Refused,
     Status,
@@ -20,9 +25,11 @@ from appliance.formats.verdict import Verdict, encode_verdict
 from appliance.uplink.desk import Desk
 from appliance.uplink.outbox import ROW_OVERHEAD, Outbox, Spooled
 from appliance.uplink.window import Window
+from builder.host.paths import source_root
 
 INFERENCE_UID = 703
 OTHER_UID = 701
+UPDATE_UID = 704
 VERDICT = Verdict(
     device="cell-7",
     boot_id="0" * 32,
@@ -38,6 +45,16 @@ VERDICT = Verdict(
     latency_us=1,
     monotonic_us=2,
 )
+REPORT = UpdateReport(
+    device="cell-7",
+    boot_id="0b6f" * 8,
+    monotonic_us=2,
+    transaction="0123456789abcdef",
+    version=8,
+    running=7,
+    outcome="fell-back",
+    reason="after 300 s no verdict has reached the uplink",
+)
 COST = len(encode_verdict(VERDICT)) + ROW_OVERHEAD
 
 
@@ -51,8 +68,13 @@ def desk(tmp_path: Path, *, budget: int = 1 << 20) -> Desk:
         outbox,
         device="cell-7",
         publishers=frozenset({INFERENCE_UID}),
+        reporters=frozenset({UPDATE_UID}),
         readers=frozenset({0}),
     )
+
+
+def report(**changes: object) -> bytes:
+    return encode_uplink_message(PublishUpdateReport(id=9, report=msgspec.structs.replace(REPORT, **changes)))
 
 
 def test_only_committed_messages_survive(tmp_path: Path) -> None:
@@ -128,6 +150,27 @@ def test_a_verdict_is_spooled_in_canonical_form(tmp_path: Path) -> None:
     assert taken._outbox.after(0, limit=1) == [Spooled(1, encode_verdict(VERDICT))]
 
 
+def test_how_an_update_ended_goes_to_a_topic_of_its_own(tmp_path: Path) -> None:
+    taken = desk(tmp_path)
+    assert taken.take(UPDATE_UID, report()) == Accepted(id=9, sequence=1)
+    assert taken.accepted == 0, "those are verdicts"
+    assert taken._outbox.after(0, limit=1) == [Spooled(1, encode_update_report(REPORT), "update")]
+
+
+def test_a_spool_that_knew_only_verdicts_is_taken_over_and_can_be_given_back(tmp_path: Path) -> None:
+    older = "CREATE TABLE message (sequence INTEGER PRIMARY KEY AUTOINCREMENT, payload BLOB NOT NULL) STRICT"
+    with contextlib.closing(sqlite3.connect(tmp_path / "spool")) as database, database:
+        database.execute(older)
+        database.execute("INSERT INTO message (payload) VALUES (x'61')")
+    for _ in range(2):
+        outbox = Outbox(tmp_path / "spool", budget=1 << 20)
+        assert outbox.after(0, limit=1) == [Spooled(1, b"a", "verdict")]
+        outbox.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "spool")) as database, database:
+        database.execute("INSERT INTO message (payload) VALUES (x'62')")
+        assert database.execute("SELECT sequence, payload FROM message").fetchall() == [(1, b"a"), (2, b"b")]
+
+
 @pytest.mark.parametrize(
     ("uid", "data", "refused"),
     [
@@ -137,6 +180,13 @@ def test_a_verdict_is_spooled_in_canonical_form(tmp_path: Path) -> None:
             INFERENCE_UID,
             publish(device="cell-8"),
             Refused(id=9, reason="not-allowed", detail="the verdict names another device"),
+        ),
+        (INFERENCE_UID, report(), Refused(id=9, reason="not-allowed", detail="uid 703 may not report updates")),
+        (UPDATE_UID, publish(), Refused(id=9, reason="not-allowed", detail="uid 704 may not publish verdicts")),
+        (
+            UPDATE_UID,
+            report(device="cell-8"),
+            Refused(id=9, reason="not-allowed", detail="the report names another device"),
         ),
         (
             INFERENCE_UID,
@@ -154,7 +204,17 @@ def test_a_verdict_is_spooled_in_canonical_form(tmp_path: Path) -> None:
             Refused(id=0, reason="too-large", detail="a message has at most 2304 bytes"),
         ),
     ],
-    ids=["another service", "root", "another device", "status", "malformed", "too large"],
+    ids=[
+        "another service",
+        "root",
+        "another device",
+        "report",
+        "verdict",
+        "another device of the report",
+        "status",
+        "malformed",
+        "too large",
+    ],
 )
 def test_refusals(tmp_path: Path, uid: int, data: bytes, refused: Refused) -> None:
     taken = desk(tmp_path)
@@ -186,3 +246,29 @@ def test_a_spool_without_room_on_the_disk_raises(tmp_path: Path) -> None:
     with pytest.raises(EdgesealError, match="the spool cannot be written: database or disk is full"):
         for _ in range(1000):
             outbox.add(bytes(2000))
+
+
+def test_the_report_vectors() -> None:
+    for vector in json.loads((source_root() / "tests/vectors/update-report.json").read_text())["reports"]:
+        decoded = decode_update_report(vector["canonical"].encode())
+        assert msgspec.to_builtins(decoded) == vector["value"]
+        assert encode_update_report(decoded).decode() == vector["canonical"]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"{", "update report: Input data was truncated"),
+        (encode_update_report(REPORT)[:-1], "update report: not in canonical form"),
+        (b" " * 2049, "update report: 2049 bytes, at most 2048 are allowed"),
+        (
+            encode_update_report(REPORT).replace(b"fell-back", b"flew"),
+            "update report: Invalid enum value 'flew' - at `$.outcome`",
+        ),
+    ],
+    ids=["cut", "no newline", "too large", "outcome"],
+)
+def test_what_is_no_report(data: bytes, message: str) -> None:
+    with pytest.raises(DecodeError) as caught:
+        decode_update_report(data)
+    assert str(caught.value) == message

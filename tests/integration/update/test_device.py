@@ -76,6 +76,28 @@ def test_three_power_cycles_of_a_confirmed_version_never_move_it(here: Plant) ->
         assert here.device.version == 2
 
 
+def test_the_plant_is_told_how_it_ended(here: Plant) -> None:
+    here.device.uplink.reachable = False
+    here.change.approve(here.vendor.publish(2))
+    here.device.update()
+    here.device.boot()
+    here.device.update()
+    here.change.approve(here.vendor.publish(3))
+    here.device.update()
+    for _ in range(4):
+        here.device.boot(healthy=False)
+    here.device.update()
+    assert here.device.uplink.reports == []
+    here.device.uplink.reachable = True
+    for _ in range(2):
+        here.device.update()
+    told = [(report.version, report.running, report.outcome, report.reason) for report in here.device.uplink.reports]
+    assert told == [
+        (2, 2, "confirmed", "it passed its health gate"),
+        (3, 2, "fell-back", "version 3 was booted 3 times and never judged good"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("healthy", "restored"), [(True, "edgeseal_2.efi"), (False, "edgeseal_2+3-0.efi")], ids=["confirmed", "on-trial"]
 )
