@@ -22,13 +22,13 @@ from appliance.formats.device import UpdateConfig
 from appliance.formats.release import Content, Release, encode_release, latest_path, release_path
 from appliance.formats.update_state import SlotName, UpdateState
 from appliance.update.client import TrustedRepository
-from appliance.update.decide import Device
 from appliance.update.entries import Entry, Running, boot_order, parse_entry
 from appliance.update.esp_files import MountedEntries
 from appliance.update.http import HttpSource, Surroundings
 from appliance.update.journal import Journal
 from appliance.update.ranges import ContentSource
 from appliance.update.rounds import Origin, Rhythm, Rounds
+from appliance.update.rules import Device
 from appliance.update.slots import Partition, SlotPartitions
 from appliance.update.staging import StagedSlot, stage
 from appliance.update.story import Story
@@ -148,8 +148,9 @@ class Recorder:
 class InTurn:
     """The steps of a device that is on, until it asks for a reboot."""
 
-    def __init__(self, rounds: Rounds, worker: Worker, asked: list[bool]) -> None:
+    def __init__(self, rounds: Rounds, worker: Worker, asked: list[bool], device: Callable[[], Device]) -> None:
         self.rounds = rounds
+        self.device = device
         self.worker = worker
         self._asked = asked
 
@@ -244,16 +245,20 @@ class TinyDevice:
         journal = Journal(self.directory / "state")
         story = Story(self.recorder, clock=lambda: 0.0, running=self.version)
         worker = Worker(machine, journal, story, journal.load())
+
+        def facts() -> Device:
+            return self._device(release, worker)
+
         rounds = Rounds(
             worker,
             story,
-            device=lambda: self._device(release, worker),
+            device=facts,
             origins=self.origins,
             wall=lambda: self.wall,
             epoch=self.epoch,
             rhythm=Rhythm(AFTER_SUCCESS, lambda _failed: AFTER_FAILURE),
         )
-        return InTurn(rounds, worker, asked)
+        return InTurn(rounds, worker, asked, facts)
 
     def update(self) -> InTurn:
         """Run the service until it rests or wants a reboot."""
