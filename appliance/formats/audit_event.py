@@ -166,6 +166,57 @@ CATALOGUE: dict[str, EventKind] = {
         "The repositories cannot be reached by {source}, {count} attempts: {reason}.",
         {"source": "text", "count": "count", "reason": "text"},
     ),
+    # Models, as updates: one transaction from the decision until the version is here.
+    "model-checked": EventKind(
+        "control-system",
+        "Model {model} was looked for at {source}: {outcome}: {reason}.",
+        {"model": "text", "source": "text", "outcome": "text", "reason": "text", "version": "count"},
+    ),
+    "model-decided": EventKind(
+        "configuration-change",
+        "Version {version} of model {model} will be fetched: policy {policy_sequence}, change {ticket}.",
+        {
+            "transaction": "text",
+            "model": "text",
+            "version": "count",
+            "release": "text",
+            "policy_sequence": "count",
+            "ticket": "text",
+        },
+    ),
+    "model-freshness-unproven": EventKind(
+        "access-control",
+        "Nothing proves that version {version} of model {model} is the newest: metadata lapses at {expires}, it is "
+        "{t_low} or later.",
+        {"transaction": "text", "model": "text", "version": "count", "expires": "count", "t_low": "count"},
+    ),
+    "model-resumed": EventKind(
+        "control-system",
+        "Work on version {version} of model {model} goes on.",
+        {"transaction": "text", "model": "text", "version": "count"},
+    ),
+    "model-interrupted": EventKind(
+        "control-system",
+        "Work on version {version} of model {model} stopped: {reason}.",
+        {"transaction": "text", "model": "text", "version": "count", "reason": "text"},
+    ),
+    "model-dropped": EventKind(
+        "configuration-change",
+        "Version {version} of model {model} is not wanted any more: {reason}.",
+        {"transaction": "text", "model": "text", "version": "count", "reason": "text"},
+    ),
+    "model-stored": EventKind(
+        "configuration-change",
+        "Version {version} of model {model} ({sha256}) is here: {fetched} bytes fetched, in {seconds} s.",
+        {
+            "transaction": "text",
+            "model": "text",
+            "version": "count",
+            "sha256": "text",
+            "fetched": "count",
+            "seconds": "count",
+        },
+    ),
     "medium-seen": EventKind("access-control", "A medium with updates is there: {medium}.", {"medium": "text"}),
     "log-opened": EventKind(
         "audit-log",

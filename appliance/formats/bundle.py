@@ -30,12 +30,20 @@ _PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
 
-class CarriedProduct(FrozenStruct, frozen=True, kw_only=True):
+class CarriedModel(FrozenStruct, frozen=True, kw_only=True):
     """versions: whose content is on the medium, ascending."""
+
+    model: Identifier
+    versions: Annotated[tuple[Version, ...], msgspec.Meta(min_length=1, max_length=256)]
+
+
+class CarriedProduct(FrozenStruct, frozen=True, kw_only=True):
+    """versions: whose content is on the medium, ascending. models: of the product, likewise, by name."""
 
     product: Identifier
     policy_sequence: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
     versions: Annotated[tuple[Version, ...], msgspec.Meta(max_length=256)]
+    models: Annotated[tuple[CarriedModel, ...], msgspec.Meta(max_length=256)] = ()
 
 
 class Bundle(FrozenStruct, frozen=True, kw_only=True):
@@ -60,6 +68,12 @@ def encode_bundle(bundle: Bundle) -> bytes:
     for item in bundle.products:
         if list(item.versions) != sorted(set(item.versions)):
             raise DecodeError(f"bundle: the versions of {item.product} are not in ascending order")
+        models = [model.model for model in item.models]
+        if models != sorted(set(models)):
+            raise DecodeError(f"bundle: the models of {item.product} are not in ascending order")
+        for model in item.models:
+            if list(model.versions) != sorted(set(model.versions)):
+                raise DecodeError(f"bundle: the versions of model {model.model} are not in ascending order")
     data = canonical_json(msgspec.to_builtins(bundle))
     if len(data) > MAX_BUNDLE_BYTES:
         raise DecodeError(f"bundle: {len(data)} bytes, at most {MAX_BUNDLE_BYTES} are allowed")

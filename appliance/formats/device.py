@@ -88,6 +88,9 @@ class UpdateConfig(FrozenStruct, frozen=True, kw_only=True):
     timestamp_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1 << 24)] = 16_384
     snapshot_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1 << 26)] = 2_000_000
     targets_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1 << 26)] = 5_000_000
+    model_bytes: Annotated[int, msgspec.Meta(ge=1 << 20, le=1 << 40, description="budget of models on disk")] = (
+        128 << 20
+    )
 
 
 class DeviceConfig(FrozenStruct, frozen=True, kw_only=True):
@@ -99,6 +102,7 @@ class DeviceConfig(FrozenStruct, frozen=True, kw_only=True):
     version: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
     security_epoch: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 0
     development: bool
+    models: tuple[Identifier, ...] = ()
     inference: InferenceConfig
     uplink: UplinkConfig
     audit: AuditConfig = AuditConfig()

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from appliance.core.errors import DecodeError, EdgesealError, VerificationError
 from appliance.formats.approval import SitePolicy
-from appliance.formats.update_state import with_seen
+from appliance.formats.update_state import UpdateState, with_seen
 from appliance.machine.notify import say
-from appliance.update.asking import Answers, Repository, ask
+from appliance.update.asking import Answers, Repository, Word, ask_vendor, meet
 from appliance.update.client import RefusedError
-from appliance.update.decide import Decision, Device, Install, Refuse, Situation, decide
+from appliance.update.decide import Decision, Install, Situation, decide
 from appliance.update.entries import Confirmed, FellBack, MustActivate, MustReboot, MustStage, OnTrial, Quiet
 from appliance.update.entries import Situation as BootSituation
 from appliance.update.ranges import ContentSource
-from appliance.update.reftime import TimeKnowledge, best_now
+from appliance.update.reftime import TimeKnowledge
+from appliance.update.rules import Device, Refuse, may_go_on
 from appliance.update.staging import StoppedError
 from appliance.update.story import Story
 from appliance.update.transport import TransportError
-from appliance.update.window import is_open
 from appliance.update.work import Worker
 
 POLL_S = 5.0
@@ -34,6 +34,14 @@ class Origin:
     vendor: Repository
     site: Repository
     content: ContentSource
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a round learnt that others can use. words: by origin's name; None where it asked in vain, and told so."""
+
+    origins: Sequence[Origin] = ()
+    words: dict[str, Word | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,9 +78,12 @@ class Rounds:
         self._rhythm = rhythm
         self._failed = 0
         self._begun_before = worker.state.trial is not None
+        self.heard = Heard()
+        """Of the last round."""
 
     def round(self) -> float:
         """Returns the seconds until the next one. Only a bug or a broken device raises."""
+        self.heard = Heard()
         try:
             pause = self._round()
         except StoppedError as error:
@@ -88,14 +99,21 @@ class Rounds:
     def may_work(self) -> bool:
         """Whether the update that is under way may be worked on now: its maintenance window is open."""
         trial = self._worker.state.trial
-        if trial is None or not trial.windows:
-            return True
-        time = TimeKnowledge(max(self._worker.state.t_low, self._epoch), self._wall())
-        now = best_now(time, clock_counts=trial.clock == "machine")
-        return trial.time_unknown == "install" if now is None else is_open(trial.windows, trial.offsets, now)
+        return trial is None or may_go_on(trial, self.time)
+
+    @property
+    def time(self) -> TimeKnowledge:
+        """What is known now."""
+        return TimeKnowledge(max(self._worker.state.t_low, self._epoch), self._wall())
+
+    @property
+    def state(self) -> UpdateState:
+        """What the journal holds."""
+        return self._worker.state
 
     def _round(self) -> float:
         origins = self._origins()
+        self.heard = Heard(origins)
         situation = self._go_on(origins)
         if isinstance(situation, OnTrial):
             return POLL_S
@@ -105,9 +123,7 @@ class Rounds:
             return POLL_S  # what was begun waits for its window, or for the reboot
         origin, answers = self._ask(origins)
         device = self._device()
-        self._worker.save(
-            with_seen(self._worker.state, t_low=answers.t_low, policy_sequence=_sequence(answers, device))
-        )
+        self._worker.save(with_seen(self._worker.state, t_low=answers.t_low, policy_sequence=0))
         time = TimeKnowledge(answers.t_low, self._wall())
         decision = decide(
             Situation(
@@ -145,10 +161,12 @@ class Rounds:
     def _ask(self, origins: Sequence[Origin]) -> tuple[Origin, Answers]:
         """The first origin that has both. Raises what the last one raised, which is told already."""
         fault: EdgesealError = TransportError("there is neither a network nor a medium to ask")
-        mark = max(self._worker.state.t_low, self._epoch)
         for origin in origins:
+            self.heard.words[origin.name] = None
             try:
-                return origin, ask(origin.vendor, origin.site, product=self._device().product, t_low=mark)
+                word = self.meet(origin)
+                self.heard.words[origin.name] = word
+                return origin, ask_vendor(origin.vendor, word)
             except TransportError as error:
                 fault = error
                 self._story.unreachable(origin.name, str(error), failed=self._failed + 1)
@@ -157,6 +175,17 @@ class Rounds:
                 outcome = error.reason if isinstance(error, RefusedError) else "malformed"
                 self._story.looked(origin.name, outcome, str(error), version=0, refused=True)
         raise fault
+
+    def meet(self, origin: Origin) -> Word:
+        """Refresh both repositories there, and hear the site: that raises the marks, whatever comes of it.
+
+        Raises as asking.meet does.
+        """
+        device = self._device()
+        word = meet(origin.vendor, origin.site, product=device.product, t_low=self.time.t_low)
+        sequence = _sequence(word.policy, device)
+        self._worker.save(with_seen(self._worker.state, t_low=word.t_low, policy_sequence=sequence))
+        return word
 
     def _look(self, origin: Origin, decision: Decision, answers: Answers) -> None:
         for sentence in answers.unreadable:
@@ -172,9 +201,8 @@ class Rounds:
             self._story.interrupted(trial, str(error))
 
 
-def _sequence(answers: Answers, device: Device) -> int:
+def _sequence(policy: SitePolicy | None, device: Device) -> int:
     """A policy for somebody else raises nothing here."""
-    policy = answers.policy
     if policy is None or (policy.site, policy.product) != (device.site, device.product):
         return 0
     return policy.sequence

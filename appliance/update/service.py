@@ -31,25 +31,30 @@ from appliance.machine.uplink_client import UplinkClient
 from appliance.update.area import open_slot
 from appliance.update.client import TrustedRepository
 from appliance.update.counter import EpochCounter, open_counter
-from appliance.update.decide import Device
 from appliance.update.entries import DIRECTORY, Running
 from appliance.update.esp_files import MountedEntries
 from appliance.update.http import HttpSource, Surroundings
 from appliance.update.journal import Journal
 from appliance.update.medium import MediumRepository, read_label
+from appliance.update.model_rounds import Around, ModelRounds
+from appliance.update.model_store import ModelStore
+from appliance.update.model_story import ModelStory
 from appliance.update.pace import TokenBucket, backoff
 from appliance.update.ranges import ContentSource
 from appliance.update.reports import Reports
 from appliance.update.rounds import Origin, Rhythm, Rounds
+from appliance.update.rules import Device
 from appliance.update.slots import SlotPair, System, find_slots, running_root_hash
 from appliance.update.staging import Progress, StagedSlot, stage
 from appliance.update.story import Story
+from appliance.update.turns import Turns
 from appliance.update.work import Machine, Worker
 
 VENDOR_ROOT = Path("/usr/lib/edgeseal/vendor-root.json")
 BUILD_EPOCH = Path("/usr/lib/clock-epoch")
 ESP = Path("/efi")
 MEDIUM = Path("/run/edgeseal-medium")
+MODELS = "models"
 REBOOT = Path("/run/edgeseal-update/reboot")
 ATTEMPTS = 5
 """In a row, for the same bytes, before a round counts as failed."""
@@ -88,12 +93,11 @@ def serve() -> None:
         device=credentials.device_id,
         clock=system_clock(),
     )
-    story = Story(audit, reports, clock=time.monotonic, running=config.version)
-    rounds = _rounds(config, credentials, trust, story, stop, notifier)
+    turns = _turns(config, credentials, trust, audit, reports, stop, notifier)
     audit.try_record("service-started", service="edgeseal-update")
     notifier.ready("asks the repositories")
     while not stop:
-        pause = rounds.round()
+        pause = turns.round()
         notifier.alive(f"next round in {int(pause)} s")
         _wait(stop, notifier, reports, pause)
     notifier.stopping()
@@ -117,11 +121,18 @@ def _wait(stop: StopFlag, notifier: Notifier, reports: Reports, seconds: float) 
         stop.wait(min(5.0, max(0.1, end - time.monotonic())))
 
 
-def _rounds(
-    config: DeviceConfig, credentials: Credentials, trust: Trust, story: Story, stop: StopFlag, notifier: Notifier
-) -> Rounds:
+def _turns(
+    config: DeviceConfig,
+    credentials: Credentials,
+    trust: Trust,
+    audit: AuditClient,
+    reports: Reports,
+    stop: StopFlag,
+    notifier: Notifier,
+) -> Turns:
     pair, root_hash = find_slots(System()), running_root_hash(System())
     directory = Path(os.environ["STATE_DIRECTORY"])
+    story = Story(audit, reports, clock=time.monotonic, running=config.version)
     counter = open_counter(pause=time.sleep)
     running = Running(version=config.version, slot=pair.running.name, root_hash=root_hash)
     made: list[Rounds] = []  # the staging asks the rounds whether the window is still open
@@ -172,7 +183,35 @@ def _rounds(
             rhythm=_rhythm(config),
         )
     )
-    return made[0]
+    attention = _Attention(stop)
+    around = Around(clock=time.monotonic, device=device, progress=notifier.alive, should_stop=attention.is_wanted)
+    models = _models(config, directory, audit, made[0], around)
+    return Turns(made[0], models, clock=time.monotonic, attention=attention)
+
+
+def _models(config: DeviceConfig, directory: Path, audit: AuditClient, firmware: Rounds, around: Around) -> ModelRounds:
+    return ModelRounds(
+        ModelStore(directory / MODELS, budget=config.update.model_bytes),
+        ModelStory(audit, clock=time.monotonic),
+        firmware,
+        around,
+        names=config.models,
+        rhythm=_rhythm(config),
+    )
+
+
+class _Attention:
+    """See turns.Attention."""
+
+    def __init__(self, stop: StopFlag) -> None:
+        self._stop = stop
+        self.begin()
+
+    def begin(self) -> None:
+        self._medium = _has_medium()
+
+    def is_wanted(self) -> bool:
+        return bool(self._stop) or _has_medium() != self._medium
 
 
 def _counted(counter: EpochCounter | None, story: Story) -> int:
@@ -308,7 +347,9 @@ def _label() -> str:
         bundle = read_label(MEDIUM)
     except EdgesealError as error:
         return f"no label ({error})"
-    return ", ".join(f"{item.product} {','.join(map(str, item.versions))}" for item in bundle.products)
+    found = [(item.product, item.versions) for item in bundle.products]
+    found += [(f"model {model.model}", model.versions) for item in bundle.products for model in item.models]
+    return ", ".join(f"{name} {','.join(map(str, versions))}" for name, versions in found)
 
 
 def _ask_for_reboot() -> None:

@@ -44,6 +44,9 @@ def _create(arguments: argparse.Namespace) -> dict[str, Any]:
         "files": label.files,
         "bytes": label.bytes,
         "products": {item.product: list(item.versions) for item in label.products},
+        "models": {
+            item.product: {model.model: list(model.versions) for model in item.models} for item in label.products
+        },
         "missing": missing,
     }
 
@@ -52,6 +55,8 @@ def _render_create(result: Any) -> str:
     lines = [f"{result['directory']}: {result['files']} files, {result['bytes']} bytes"]
     for product, versions in result["products"].items():
         lines.append(f"{product}: {', '.join(map(str, versions)) or 'no version'}")
+        models = result["models"][product]
+        lines += [f"  model {name}: {', '.join(map(str, found))}" for name, found in models.items()]
     return "\n".join([*lines, *(f"approved, but not at the vendor: {path}" for path in result["missing"])])
 
 

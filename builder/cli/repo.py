@@ -12,6 +12,7 @@ from typing import Any
 
 from appliance.core.durable import write_durable
 from appliance.core.errors import InputError, Place
+from appliance.formats.model_release import RunsOn
 from builder.cli.command import Command
 from builder.host.paths import keys_directory
 from builder.host.progress import say, step
@@ -153,13 +154,57 @@ def _publish(arguments: argparse.Namespace) -> dict[str, Any]:
         raise InputError("give the directory of a build, or --finish", hint="see `edgeseal repo publish --help`")
     repository = vendor.require_open(arguments.repo)
     keys = RoleKeys(_read_keys(arguments.role_key), arguments.role_threshold) if arguments.role_key else None
-    wanted = vendor.Wanted(arguments.oldest, arguments.dev, keys, _periods(arguments))
+    wanted = vendor.Wanted(oldest=arguments.oldest, development=arguments.dev, keys=keys, periods=_periods(arguments))
     tools = tools_tree()
     with step(f"verify {arguments.directory}"):
         build = open_build(arguments.directory, load_public_keys(_trusted(arguments)), tools)
     with step("cut it into content"):
         vendor.stage_release(arguments.repo, build, wanted, now=now)
     return _end(arguments, _keys(arguments, development=repository.development), now, whole=arguments.dev)
+
+
+def _publish_model_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="the ONNX model")
+    _change_arguments(parser)
+    parser.add_argument("--name", required=True, metavar="NAME", help="of the model, as devices know it")
+    parser.add_argument("--version", type=int, required=True, metavar="N", help="higher than any before")
+    parser.add_argument("--card", type=Path, required=True, metavar="FILE", help="labels, preprocessing, licence: JSON")
+    parser.add_argument(
+        "--product", action="append", required=True, metavar="PRODUCT[=N]", help="who may run it, from version N on"
+    )
+    parser.add_argument("--new", action="store_true", help="a model that was never published here")
+    parser.add_argument(
+        "--dev", action="store_true", help="stage, sign with the development keys and finish, in one go"
+    )
+    parser.add_argument("--role-key", type=Path, action="append", default=[], metavar="KEY", help="of a new model")
+    parser.add_argument("--role-threshold", type=int, default=OFFLINE_THRESHOLD, metavar="N", help="(default: 2)")
+
+
+def _publish_model(arguments: argparse.Namespace) -> dict[str, Any]:
+    from builder.publish.modelfile import open_model  # it brings onnxruntime, which no other command needs
+
+    now = _now()
+    repository = vendor.require_open(arguments.repo)
+    keys = RoleKeys(_read_keys(arguments.role_key), arguments.role_threshold) if arguments.role_key else None
+    wanted = vendor.WantedModel(
+        version=arguments.version,
+        products=tuple(_runs_on(text) for text in arguments.product),
+        new=arguments.new,
+        development=arguments.dev,
+        keys=keys,
+        periods=_periods(arguments),
+    )
+    with step(f"check {arguments.file}"):
+        model = open_model(arguments.file, arguments.card, name=arguments.name)
+    vendor.stage_model(arguments.repo, model, wanted, now=now)
+    return _end(arguments, _keys(arguments, development=repository.development), now, whole=arguments.dev)
+
+
+def _runs_on(text: str) -> RunsOn:
+    product, _, oldest = text.partition("=")
+    if not product or (oldest and not (oldest.isascii() and oldest.isdigit())):
+        raise InputError(f"--product {text}: not PRODUCT or PRODUCT=VERSION")
+    return RunsOn(product=product, oldest=int(oldest or "1"))
 
 
 def _trusted(arguments: argparse.Namespace) -> Path:
@@ -380,6 +425,13 @@ COMMANDS = (
     Command(("repo", "init"), "begin a repository of releases", _init_arguments, _init, report.ceremony),
     Command(
         ("repo", "publish"), "publish a build, or finish a ceremony", _publish_arguments, _publish, report.ceremony
+    ),
+    Command(
+        ("repo", "publish-model"),
+        "publish a model on its own",
+        _publish_model_arguments,
+        _publish_model,
+        report.ceremony,
     ),
     Command(("repo", "rotate"), "change keys, or renew offline roles", _rotate_arguments, _rotate, report.ceremony),
     Command(("repo", "sign"), "read a ceremony, and sign it", _sign_arguments, _sign, report.sign),

@@ -10,12 +10,13 @@ from typing import Any
 
 from appliance.core.errors import InputError, Place
 from appliance.formats.approval import Approval, Ring, SitePolicy, UtcOffset, Window
+from appliance.formats.model_release import model_path
 from appliance.formats.release import release_path
 from builder.cli.command import Command
 from builder.host.paths import cache_directory, keys_directory
 from builder.publish import site, sitereport, staging
 from builder.publish.ceremony import Ceremony
-from builder.publish.deviceview import FoundRelease, SeenRepository, read_root
+from builder.publish.deviceview import FoundModel, FoundRelease, SeenRepository, read_root
 from builder.publish.keys import Keyring, open_signer, read_key
 from builder.publish.offsets import offset_table, parse_moment
 from builder.publish.policy import next_policy, with_approval, with_ring, without_approval, without_ring
@@ -40,6 +41,12 @@ def _change_arguments(parser: argparse.ArgumentParser) -> None:
 def _product_arguments(parser: argparse.ArgumentParser) -> None:
     _site_argument(parser)
     parser.add_argument("product", metavar="PRODUCT")
+
+
+def _version_arguments(parser: argparse.ArgumentParser) -> None:
+    _product_arguments(parser)
+    parser.add_argument("version", type=int, metavar="VERSION")
+    parser.add_argument("--model", metavar="NAME", help="a version of this model, not of the product's firmware")
 
 
 def _window_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,8 +87,7 @@ def _init(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _approve_arguments(parser: argparse.ArgumentParser) -> None:
-    _product_arguments(parser)
-    parser.add_argument("version", type=int, metavar="VERSION")
+    _version_arguments(parser)
     parser.add_argument(
         "--vendor", required=True, metavar="WHERE", help="the vendor's repository: address or directory"
     )
@@ -125,18 +131,29 @@ def _approve(arguments: argparse.Namespace) -> dict[str, Any]:
         )
         return next_policy(policy, offsets=offsets, now=instant, approvals=with_approval(policy, approval))
 
-    title = f"approve {arguments.product} {arguments.version}, ticket {arguments.ticket.strip()}"
+    title = f"approve {_called(arguments)}, ticket {arguments.ticket.strip()}"
     ceremony = site.stage_policy(arguments.directory, arguments.product, title[:200], edit, now=now)
-    words = [f"the vendor's {found.target.path}: {VENDOR_READERS['firmware/'](found.data)}"]
+    reader = VENDOR_READERS["firmware/" if arguments.model is None else "models/"]
+    words = [f"the vendor's {found.target.path}: {reader(found.data)}"]
     return _staged(arguments, ceremony, keys, now, sign=arguments.yes, words=words)
 
 
-def _at_vendor(arguments: argparse.Namespace, now: datetime) -> FoundRelease:
+def _called(arguments: argparse.Namespace) -> str:
+    if arguments.model is None:
+        return f"{arguments.product} {arguments.version}"
+    return f"model {arguments.model} {arguments.version} for {arguments.product}"
+
+
+def _at_vendor(arguments: argparse.Namespace, now: datetime) -> FoundRelease | FoundModel:
     """What is approved is what the vendor's own metadata names, seen by the code that devices run."""
     ca = None if arguments.ca is None else arguments.ca.read_bytes()
     store = cache_directory() / "repositories"
     vendor = SeenRepository(arguments.vendor, read_root(arguments.vendor_root), store, name="vendor", ca=ca)
     vendor.refresh(now=int(now.timestamp()))
+    return _release(vendor, arguments) if arguments.model is None else _model(vendor, arguments)
+
+
+def _release(vendor: SeenRepository, arguments: argparse.Namespace) -> FoundRelease:
     path = release_path(arguments.product, arguments.version)
     found = vendor.release(path)
     if found is None:
@@ -147,17 +164,33 @@ def _at_vendor(arguments: argparse.Namespace, now: datetime) -> FoundRelease:
     return found
 
 
+def _model(vendor: SeenRepository, arguments: argparse.Namespace) -> FoundModel:
+    place = Place(arguments.vendor)
+    path = model_path(arguments.model, arguments.version)
+    found = vendor.model(path)
+    if found is None:
+        raise InputError(f"the vendor has no model {arguments.model} {arguments.version}", place=place)
+    release = found.release
+    if (release.model, release.version) != (arguments.model, arguments.version):
+        raise InputError(f"the vendor's {path} is the manifest of model {release.model} {release.version}", place=place)
+    if release.for_product(arguments.product) is None:
+        hint = f"it is for {', '.join(item.product for item in release.products)}"
+        raise InputError(
+            f"model {release.model} {release.version} is not for {arguments.product}", place=place, hint=hint
+        )
+    return found
+
+
 def _revoke_arguments(parser: argparse.ArgumentParser) -> None:
-    _product_arguments(parser)
-    parser.add_argument("version", type=int, metavar="VERSION")
+    _version_arguments(parser)
     _change_arguments(parser)
 
 
 def _revoke(arguments: argparse.Namespace) -> dict[str, Any]:
     return _edited(
         arguments,
-        f"revoke {arguments.product} {arguments.version}",
-        lambda policy: {"approvals": without_approval(policy, arguments.version)},
+        f"revoke {_called(arguments)}",
+        lambda policy: {"approvals": without_approval(policy, arguments.version, model=arguments.model)},
     )
 
 

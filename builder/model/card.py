@@ -70,7 +70,7 @@ def _read(wheel: bytes | Path, source: ModelSource) -> Model:
 
 
 def _card(source: ModelSource, onnx: bytes, signature: Signature, licence: str) -> ModelCard:
-    _check_labels(source.labels, signature)
+    check_labels(source.labels, signature, who="the profile")
     preprocessing = preprocessing_of(source.wheel)
     if preprocessing.crop != signature.crop:
         raise InputError(
@@ -90,16 +90,17 @@ def _card(source: ModelSource, onnx: bytes, signature: Signature, licence: str) 
     return decode_model_card(encode_model_card(card))  # holds the bounds, which a constructor does not
 
 
-def _check_labels(labels: tuple[str, ...], signature: Signature) -> None:
+def check_labels(labels: tuple[str, ...], signature: Signature, *, who: str) -> None:
+    """One for each class, and those that the model states itself. who: names them. Raises InputError."""
     stated = signature.class_names
     if len(labels) != signature.classes:
         raise InputError(
-            f"the profile names {len(labels)} labels, the model gives {signature.classes} scores",
+            f"{who} names {len(labels)} labels, the model gives {signature.classes} scores",
             hint=f"labels: [{', '.join(stated)}]" if stated else "name every class, in the order of the output",
         )
     if stated is not None and stated != labels:
         raise InputError(
-            f"the profile's labels are {', '.join(labels)}, the model itself says {', '.join(stated)}",
+            f"{who}'s labels are {', '.join(labels)}, the model itself says {', '.join(stated)}",
             hint=f"labels: [{', '.join(stated)}]",
         )
 

@@ -213,6 +213,7 @@ class Profile(FrozenStruct, frozen=True, kw_only=True):
             version=self.version,
             security_epoch=self.security_epoch,
             development=development,
+            models=tuple(sorted(model.name for model in self.software.models)),
             inference=self.inference,
             uplink=self.uplink,
             audit=self.audit,

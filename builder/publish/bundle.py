@@ -20,12 +20,14 @@ from appliance.formats.bundle import (
     MAX_FILE_BYTES,
     REPOSITORIES,
     Bundle,
+    CarriedModel,
     CarriedProduct,
     encode_bundle,
     path_parts,
 )
+from appliance.formats.release import Content
 from builder.host.scratch import scratch_directory
-from builder.publish.deviceview import FoundRelease, SeenRepository, label_of, wanted_targets
+from builder.publish.deviceview import FoundModel, FoundRelease, SeenRepository, label_of, wanted_targets
 from builder.publish.release import contents
 
 
@@ -53,13 +55,23 @@ class Carried:
     policy: SitePolicy
     policy_data: bytes
     releases: tuple[FoundRelease, ...]
+    models: tuple[FoundModel, ...]
     missing: tuple[str, ...]
+
+    def content(self) -> Iterator[tuple[str, Content]]:
+        """(of what, a file that it names)."""
+        for release in self.releases:
+            what = f"{self.policy.product} {release.release.version}"
+            yield from ((what, content) for content in contents(release.release))
+        for model in self.models:
+            yield f"model {model.release.model} {model.release.version}", model.release.onnx
 
     def targets(self) -> Iterator[tuple[str, bytes]]:
         """(path in a bundle, bytes)."""
         yield f"site/{_target_path(policy_path(self.policy.product), self.policy_data)}", self.policy_data
-        for release in self.releases:
-            yield f"vendor/{_target_path(release.target.path, release.data)}", release.data
+        found: tuple[FoundRelease | FoundModel, ...] = (*self.releases, *self.models)
+        for item in found:
+            yield f"vendor/{_target_path(item.target.path, item.data)}", item.data
 
 
 @dataclass(frozen=True)
@@ -104,7 +116,7 @@ def verify_bundle(mount: Path, pair: Pair, *, now: int) -> Checked:
     label = label_of(mount)
     lapses = pair.refresh(now=now)
     carried = tuple(_carried(pair, item.product) for item in label.products)
-    named = {content for item in carried for release in item.releases for content in contents(release.release)}
+    named = {content for item in carried for _, content in item.content()}
     known: dict[str, bytes | None] = {f"vendor/{content.path}": None for content in named} | dict(pair.metadata())
     for item in carried:
         known |= dict(item.targets())
@@ -153,15 +165,18 @@ def _carried(pair: Pair, product: str) -> Carried:
             continue
         _require_approved(policy, release)
         releases.append(release)
-    return Carried(policy, data, tuple(releases), tuple(missing))
+    models, absent = pair.vendor.models_for(policy)
+    for model in models:
+        _require_approved(policy, model)
+    return Carried(policy, data, tuple(releases), tuple(models), (*missing, *absent))
 
 
-def _require_approved(policy: SitePolicy, release: FoundRelease) -> None:
+def _require_approved(policy: SitePolicy, seen: FoundRelease | FoundModel) -> None:
     """In a policy that follows its vendor nothing is approved by name."""
-    found = (release.target.sha256, release.target.length)
+    found = (seen.target.sha256, seen.target.length)
     for approval in policy.approvals:
         wanted = (approval.sha256, approval.length)
-        if approval.target == release.target.path and wanted != found:
+        if approval.target == seen.target.path and wanted != found:
             raise VerificationError(
                 f"{approval.target}: the site approved sha256 {wanted[0]} ({wanted[1]} bytes), "
                 f"the vendor has sha256 {found[0]} ({found[1]} bytes)"
@@ -169,16 +184,15 @@ def _require_approved(policy: SitePolicy, release: FoundRelease) -> None:
 
 
 def _write_content(files: _Files, pair: Pair, item: Carried) -> None:
-    for release in item.releases:
-        for content in contents(release.release):
-            path = f"vendor/{content.path}"
-            if content.size > MAX_FILE_BYTES:
-                raise InputError(
-                    f"{content.path} has {content.size} bytes, a file on a medium at most {MAX_FILE_BYTES}",
-                    hint=f"install {item.policy.product} {release.release.version} from the network",
-                )
-            if path not in files.written:
-                files.write(path, pair.vendor.content(content))
+    for what, content in item.content():
+        path = f"vendor/{content.path}"
+        if content.size > MAX_FILE_BYTES:
+            raise InputError(
+                f"{content.path} has {content.size} bytes, a file on a medium at most {MAX_FILE_BYTES}",
+                hint=f"install {what} from the network",
+            )
+        if path not in files.written:
+            files.write(path, pair.vendor.content(content))
 
 
 def _target_path(path: str, data: bytes) -> str:
@@ -202,9 +216,17 @@ def _products(carried: Iterable[Carried]) -> tuple[CarriedProduct, ...]:
             product=item.policy.product,
             policy_sequence=item.policy.sequence,
             versions=tuple(sorted({release.release.version for release in item.releases})),
+            models=tuple(CarriedModel(model=name, versions=versions) for name, versions in model_versions(item)),
         )
         for item in carried
     )
+
+
+def model_versions(item: Carried) -> list[tuple[str, tuple[int, ...]]]:
+    """(name, versions) of the models that are carried, both ascending."""
+    names = sorted({model.release.model for model in item.models})
+    found = {name: {model.release.version for model in item.models if model.release.model == name} for name in names}
+    return [(name, tuple(sorted(versions))) for name, versions in found.items()]
 
 
 def _signed_at(carried: Iterable[Carried]) -> int:

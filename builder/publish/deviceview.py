@@ -19,6 +19,12 @@ from appliance.core.errors import InputError, Place, VerificationError
 from appliance.formats.approval import MAX_APPROVALS_BYTES, SitePolicy, decode_policy, policy_path
 from appliance.formats.bundle import BUNDLE_DIRECTORY, BUNDLE_LABEL, Bundle, RepositoryName
 from appliance.formats.device import UpdateConfig
+from appliance.formats.model_release import (
+    MAX_MODEL_RELEASE_BYTES,
+    ModelRelease,
+    decode_model_release,
+    latest_model_path,
+)
 from appliance.formats.release import MAX_RELEASE_BYTES, Content, Release, decode_release
 from appliance.update.client import Freshness, TargetInfo, TrustedRepository
 from appliance.update.decide import targets_wanted
@@ -43,6 +49,15 @@ class FoundRelease:
     target: TargetInfo
     data: bytes
     release: Release
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """The same of a model."""
+
+    target: TargetInfo
+    data: bytes
+    release: ModelRelease
 
 
 class SeenRepository:
@@ -71,6 +86,48 @@ class SeenRepository:
         self._looked_for.add(path)
         data = self._client.fetch(target, at_most=MAX_RELEASE_BYTES)
         return FoundRelease(target, data, decode_release(data))
+
+    def model(self, path: str) -> FoundModel | None:
+        """None when the repository does not name it. Raises RefusedError, TransportError, DecodeError."""
+        found = self._model(path)
+        if found is not None:
+            self._looked_for.add(path)
+        return found
+
+    def models_for(self, policy: SitePolicy) -> tuple[list[FoundModel], list[str]]:
+        """(the models that devices ask for under this policy, targets that are approved and not there), by path.
+
+        Where the site follows its vendor these are the latest of all that are for the product; a role whose metadata is
+        not here, as on a medium that was made for others, has none. Raises as `model` does.
+        """
+        if policy.mode == "hold":
+            return [], []
+        if policy.mode == "follow-vendor":
+            latest = [self._latest(name) for name in self._model_names()]
+            mine = [found for found in latest if found is not None and found.release.for_product(policy.product)]
+            self._looked_for |= {found.target.path for found in mine}
+            return mine, []
+        paths = sorted(each.target for each in policy.approvals if each.target.startswith("models/"))
+        found = {path: self.model(path) for path in paths}
+        return [each for each in found.values() if each is not None], [path for path in paths if found[path] is None]
+
+    def _latest(self, name: str) -> FoundModel | None:
+        try:
+            return self._model(latest_model_path(name))
+        except NotThereError:
+            return None
+
+    def _model(self, path: str) -> FoundModel | None:
+        target = self._client.target(path)
+        if target is None:
+            return None
+        data = self._client.fetch(target, at_most=MAX_MODEL_RELEASE_BYTES)
+        return FoundModel(target, data, decode_model_release(data))
+
+    def _model_names(self) -> list[str]:
+        delegations = Metadata[Targets].from_bytes(self._stored("targets")).signed.delegations
+        roles = (delegations.roles if delegations is not None else None) or {}
+        return sorted(role.removeprefix("models-") for role in roles if role.startswith("models-"))
 
     def policy(self, product: str) -> tuple[SitePolicy, bytes] | None:
         """None when the site does not name the product. Raises RefusedError, TransportError, DecodeError."""

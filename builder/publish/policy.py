@@ -19,6 +19,8 @@ from appliance.formats.approval import (
     decode_policy,
     encode_policy,
 )
+from appliance.formats.model_release import model_path
+from appliance.formats.release import release_path
 from builder.publish.roles import RoleKeys
 
 EVERYONE = "all"
@@ -74,12 +76,15 @@ def with_approval(policy: SitePolicy, approval: Approval) -> tuple[Approval, ...
     return tuple(sorted((*kept, found), key=lambda item: (item.target.rpartition("/")[0], item.version)))
 
 
-def without_approval(policy: SitePolicy, version: int) -> tuple[Approval, ...]:
-    """The approvals without that version's. Raises InputError when there is none."""
-    kept = tuple(approval for approval in policy.approvals if approval.version != version)
+def without_approval(policy: SitePolicy, version: int, *, model: str | None = None) -> tuple[Approval, ...]:
+    """The approvals without that version's, of the firmware or of a model. Raises InputError when there is none."""
+    target = release_path(policy.product, version) if model is None else model_path(model, version)
+    kept = tuple(approval for approval in policy.approvals if approval.target != target)
     if len(kept) == len(policy.approvals):
-        approved = ", ".join(str(approval.version) for approval in policy.approvals) or "none"
-        raise InputError(f"version {version} of {policy.product} is not approved", hint=f"approved: {approved}")
+        what = policy.product if model is None else f"model {model} for {policy.product}"
+        alike = [item for item in policy.approvals if item.target.rpartition("/")[0] == target.rpartition("/")[0]]
+        approved = ", ".join(str(approval.version) for approval in alike) or "none"
+        raise InputError(f"version {version} of {what} is not approved", hint=f"approved: {approved}")
     return kept
 
 
@@ -93,10 +98,15 @@ def with_ring(policy: SitePolicy, ring: Ring) -> tuple[Ring, ...]:
 def without_ring(policy: SitePolicy, name: str) -> tuple[Ring, ...]:
     """The rings without that one. Raises InputError when there is none, or an approval names it."""
     require_ring(policy, name)
-    using = [str(approval.version) for approval in policy.approvals if name in approval.rings]
+    using = [_called(approval) for approval in policy.approvals if name in approval.rings]
     if using:
         raise InputError(f"ring {name} is named by the approval of {', '.join(using)}", hint="revoke, or approve anew")
     return tuple(ring for ring in policy.rings if ring.name != name)
+
+
+def _called(approval: Approval) -> str:
+    kind, name, _ = approval.target.split("/")
+    return str(approval.version) if kind == "firmware" else f"model {name} {approval.version}"
 
 
 def require_ring(policy: SitePolicy, name: str) -> None:

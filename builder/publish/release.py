@@ -14,6 +14,7 @@ from appliance.formats.device import DEVICE_CONFIG_PATH, DeviceConfig, decode_de
 from appliance.formats.release import Content, Release, Root, decode_release, latest_path, release_path
 from builder.host.sandbox import Sandbox
 from builder.publish.delta import add_content, make_delta
+from builder.publish.models import model_releases
 from builder.publish.repository import Repository
 from builder.review.manifest import MANIFEST_NAME, Manifest, decode_manifest
 from builder.review.opened import read_one_file
@@ -108,11 +109,12 @@ def latest(repository: Repository, product: str) -> Release | None:
 
 
 def check_content(repository: Repository) -> int:
-    """Every file that a release names is there and has its size; how many. Raises VerificationError with the place.
+    """Every file that a release or a model names is there and has its size; how many.
 
-    Their hashes are held by who reads them; `edgeseal repo status --full` computes them.
+    Their hashes are held by who reads them; `edgeseal repo status --full` computes them. Raises VerificationError with
+    the place.
     """
-    named = {content.path: content for release in releases(repository) for content in contents(release)}
+    named = {content.path: content for content in all_contents(repository)}
     for path, content in sorted(named.items()):
         file = repository.path / path
         hint = "restore the directory from a copy; nothing was changed now"
@@ -126,6 +128,13 @@ def check_content(repository: Repository) -> int:
 def contents(release: Release) -> tuple[Content, ...]:
     """All that a release names by hash."""
     return release.delta.groups, release.delta.leaves, release.delta.frames, release.uki
+
+
+def all_contents(repository: Repository) -> Iterator[Content]:
+    """What every release and every model names by hash."""
+    for release in releases(repository):
+        yield from contents(release)
+    yield from (release.onnx for release in model_releases(repository))
 
 
 def require_newer(build: Build, repository: Repository) -> None:

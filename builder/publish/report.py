@@ -48,7 +48,7 @@ def status(result: dict[str, Any]) -> str:
         kind = "DEVELOPMENT" if result["development"] else "release"
         lines += [f"{result['repository']}: {kind} repository {result['identity'][:16]}, verified", ""]
         lines += _table(["role", "version", "expires", "days", "keys"], [_role(role) for role in result["roles"]])
-        lines += ["", *_products(result["products"])]
+        lines += ["", *_products(result["products"]), *_models(result["models"])]
     if result["staged"] is not None:
         lines += ["", f"waits for signatures: {result['staged']['title']} ({result['staged']['file']})"]
         lines += [f"  {_threshold(item)}" for item in result["staged"]["thresholds"]]
@@ -79,6 +79,15 @@ def _products(products: Sequence[dict[str, Any]]) -> list[str]:
         f"{item['security_epoch']}{', DEVELOPMENT' if item['development'] else ''}, root hash {item['root_hash']}"
         for item in products
     ] or ["no product is published"]
+
+
+def _models(models: Sequence[dict[str, Any]]) -> list[str]:
+    return [
+        f"model {item['model']}: latest {item['latest']}, {len(item['versions'])} published, for "
+        f"{', '.join(f'{product} from {oldest} on' for product, oldest in item['products'].items())}"
+        f"{', DEVELOPMENT' if item['development'] else ''}, {item['bytes']} bytes, sha256 {item['sha256']}"
+        for item in models
+    ]
 
 
 def _threshold(item: dict[str, Any]) -> str:

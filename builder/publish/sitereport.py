@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from appliance.formats.approval import SitePolicy
-from builder.publish.bundle import Carried, Checked
+from builder.publish.bundle import Carried, Checked, model_versions
 from builder.publish.ceremony import Ceremony
 from builder.publish.policy import utc
 from builder.publish.policywords import policy_words
@@ -85,6 +85,7 @@ def render_bundle(result: Any) -> str:
     for item in result["products"]:
         versions = ", ".join(str(version) for version in item["versions"]) or "no version"
         lines.append(f"{item['product']}: {versions}, policy {item['policy_sequence']}, mode {item['mode']}")
+        lines += [f"  model {name}: {', '.join(map(str, found))}" for name, found in item["models"].items()]
         lines += [f"  approved, but not at the vendor: {path}" for path in item["missing"]]
     return "\n".join(lines)
 
@@ -95,6 +96,7 @@ def _carried_data(item: Carried) -> dict[str, Any]:
         "policy_sequence": item.policy.sequence,
         "mode": item.policy.mode,
         "versions": sorted({release.release.version for release in item.releases}),
+        "models": {name: list(versions) for name, versions in model_versions(item)},
         "missing": list(item.missing),
     }
 

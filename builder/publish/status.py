@@ -11,7 +11,8 @@ from appliance.core.errors import Place, VerificationError
 from builder.archive.digest import file_sha256
 from builder.publish.ceremony import Ceremony, progress
 from builder.publish.keys import holder_of, is_development
-from builder.publish.release import check_content, contents, releases
+from builder.publish.models import model_releases
+from builder.publish.release import all_contents, check_content, releases
 from builder.publish.repository import Repository, open_repository, repository_exists
 from builder.publish.roles import ONLINE, ROOT, SNAPSHOT, TARGETS, TIMESTAMP, Periods, days_left, lapsed
 from builder.publish.staging import ceremony_path, read_ceremony
@@ -27,7 +28,7 @@ def status(path: Path, *, now: datetime, periods: Periods, full: bool = False) -
     waiting = read_ceremony(staged) if staged.exists() else None
     result: dict[str, Any] = {"repository": str(path), "staged": _staged(staged, waiting) if waiting else None}
     if waiting is not None and not repository_exists(path):
-        return result | {"identity": None, "roles": [], "products": [], "warnings": [], "lapsed": []}
+        return result | {"identity": None, "roles": [], "products": [], "models": [], "warnings": [], "lapsed": []}
     repository = open_repository(path)
     check_content(repository)
     if full:
@@ -37,6 +38,7 @@ def status(path: Path, *, now: datetime, periods: Periods, full: bool = False) -
         "development": repository.development,
         "roles": [_role(repository, role, now) for role in _roles(repository)],
         "products": list(_products(repository)),
+        "models": list(_models(repository)),
         "warnings": lapse_warnings(repository, now, periods),
         "lapsed": repository.lapsed_roles(now),
     }
@@ -78,6 +80,21 @@ def _products(repository: Repository) -> Iterator[dict[str, Any]]:
         }
 
 
+def _models(repository: Repository) -> Iterator[dict[str, Any]]:
+    found = list(model_releases(repository))
+    for name in sorted({release.model for release in found}):
+        own = [release for release in found if release.model == name]
+        yield {
+            "model": name,
+            "versions": [release.version for release in own],
+            "latest": own[-1].version,
+            "sha256": own[-1].onnx.sha256,
+            "bytes": own[-1].onnx.size,
+            "products": {item.product: item.oldest for item in own[-1].products},
+            "development": own[-1].development,
+        }
+
+
 def _staged(file: Path, ceremony: Ceremony) -> dict[str, Any]:
     return {
         "title": ceremony.title,
@@ -96,8 +113,7 @@ def _staged(file: Path, ceremony: Ceremony) -> dict[str, Any]:
 
 
 def _check_hashes(repository: Repository) -> None:
-    for release in releases(repository):
-        for content in contents(release):
-            file = repository.path / content.path
-            if file_sha256(file) != content.sha256:
-                raise VerificationError("its bytes were changed: not the hash in its name", place=Place(str(file)))
+    for content in all_contents(repository):
+        file = repository.path / content.path
+        if file_sha256(file) != content.sha256:
+            raise VerificationError("its bytes were changed: not the hash in its name", place=Place(str(file)))

@@ -14,10 +14,19 @@ from typing import Any
 from tuf.api.metadata import Metadata, Targets
 
 from appliance.core.errors import InputError, Place, VerificationError
+from appliance.formats.model_release import RunsOn, encode_model_release, latest_model_path, model_path
 from appliance.formats.release import encode_release, latest_path, release_path
 from builder.publish.ceremony import Ceremony, begin
 from builder.publish.change import Change, Signers, apply, draft_root, draft_targets
 from builder.publish.keys import is_development
+from builder.publish.models import (
+    ModelFile,
+    make_model_release,
+    model_role,
+    require_higher,
+    require_name,
+    require_products,
+)
 from builder.publish.release import Build, check_content, firmware_role, make_release, require_kind, require_newer
 from builder.publish.repository import Repository, open_repository
 from builder.publish.roles import ROOT, TARGETS, TOP_LEVEL, Periods, RoleKeys, days_left, holders, lapsed
@@ -34,18 +43,32 @@ class Refreshed:
     lapsed: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """How a release is to be published.
+@dataclass(frozen=True, kw_only=True)
+class Publication:
+    """How something is to be published. development: everything in one command, with development keys.
 
-    oldest: the smallest version from which a device may come. development: everything in one command, also a release
-    build. keys: of the product's role when it is new; those of the targets by default.
+    keys: of its role when that is new; those of the targets by default.
     """
 
-    oldest: int = 1
     development: bool = False
     keys: RoleKeys | None = None
     periods: Periods = field(default_factory=Periods)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted(Publication):
+    """A release. oldest: the smallest version from which a device may come. development: also a release build."""
+
+    oldest: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class WantedModel(Publication):
+    """A version of a model. products: who may run it. new: the model begins here."""
+
+    version: int
+    products: tuple[RunsOn, ...]
+    new: bool = False
 
 
 def stage_repository(
@@ -77,6 +100,33 @@ def stage_release(path: Path, build: Build, wanted: Wanted, *, now: datetime) ->
         role = firmware_role(release.product)
         documents = _with_role(repository, role, f"firmware/{release.product}/*", add, wanted, now)
         stage.ceremony = begin(f"publish {release.product} {release.version}", repository, documents, add)
+    return stage.ceremony
+
+
+def stage_model(path: Path, model: ModelFile, wanted: WantedModel, *, now: datetime) -> Ceremony:
+    """A version of a model. Raises InputError when it may not be published here; nothing is staged then."""
+    name = model.card.name
+    with staging(path) as stage:
+        repository = _require(stage, path)
+        _require_alive(repository, now)
+        check_content(repository)
+        if wanted.development and not repository.development:
+            raise InputError("--dev: this is a release repository", place=Place(str(path)))
+        require_name(repository, name, new=wanted.new)
+        require_products(repository, wanted.products)
+        require_higher(repository, name, wanted.version)
+        release = make_model_release(
+            model,
+            stage.directory,
+            version=wanted.version,
+            products=wanted.products,
+            development=repository.development,
+            built=int(now.timestamp()),
+        )
+        data = encode_model_release(release)
+        add = {model_path(name, release.version): data, latest_model_path(name): data}
+        documents = _with_role(repository, model_role(name), f"models/{name}/*", add, wanted, now)
+        stage.ceremony = begin(f"publish model {name} {release.version}", repository, documents, add)
     return stage.ceremony
 
 
@@ -155,7 +205,7 @@ def _check_keys(role: str, wanted: RoleKeys, *, development: bool) -> None:
 
 
 def _with_role(
-    repository: Repository, role: str, pattern: str, add: Mapping[str, bytes], wanted: Wanted, now: datetime
+    repository: Repository, role: str, pattern: str, add: Mapping[str, bytes], wanted: Publication, now: datetime
 ) -> dict[str, Metadata[Any]]:
     """The next version of a delegated role; of the targets too when it is new or they lapse soon."""
     documents: dict[str, Metadata[Any]] = {}
@@ -163,6 +213,8 @@ def _with_role(
     keys = wanted.keys or repository.keys(TARGETS)
     if before is not None and wanted.keys is not None:
         raise InputError(f"{role} has keys already", hint="change them with edgeseal repo rotate")
+    if before is None:
+        _check_keys(role, keys, development=repository.development)
     if before is None or days_left(repository.targets.signed, now) < wanted.periods.warn:
         documents[TARGETS] = draft_targets(
             repository.targets,

@@ -12,6 +12,7 @@ from typing import Any
 
 from tuf.api.metadata import Key, Metadata, Root, Targets
 
+from appliance.formats.model_release import decode_model_release
 from appliance.formats.release import decode_release
 from builder.publish.ceremony import Ceremony, progress
 from builder.publish.keys import holder_of, is_development
@@ -53,7 +54,25 @@ def release_line(data: bytes) -> str:
     )
 
 
-VENDOR_READERS: Mapping[str, Reader] = {"firmware/": release_line}
+def model_line(data: bytes) -> str:
+    """Of a model manifest."""
+    release = decode_model_release(data)
+    card, kind = release.card, "DEVELOPMENT" if release.development else "release"
+    built = datetime.fromtimestamp(release.built, UTC)
+    devices = ", ".join(f"{item.product} from version {item.oldest} on" for item in release.products)
+    labels = ", ".join(card.labels[:_NAMED]) + (f" and {len(card.labels) - _NAMED} more" * (len(card.labels) > _NAMED))
+    return (
+        f"model {release.model} {release.version}, {kind}, {card.bytes} bytes, sha256 {card.sha256}, labels {labels}; "
+        f"frames scaled to {card.resize_short}, cut to {card.crop}, {card.channel_order}, mean "
+        f"{_ppm(card.mean_ppm)}, deviation {_ppm(card.std_ppm)}; from {card.source}, licence {card.licence}, built "
+        f"{built:%Y-%m-%d %H:%M:%S} UTC, for {devices}"
+    )
+
+
+VENDOR_READERS: Mapping[str, Reader] = {"firmware/": release_line, "models/": model_line}
+
+
+_NAMED = 32  # labels that are told one by one
 
 
 class _Words:
@@ -93,6 +112,10 @@ class _Words:
         if reader is None:
             return f"{len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}"
         return reader(data)
+
+
+def _ppm(values: tuple[int, int, int]) -> str:
+    return "/".join(f"{value / 1_000_000:.6g}" for value in values)
 
 
 def _plain(line: str) -> str:

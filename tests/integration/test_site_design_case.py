@@ -16,9 +16,10 @@ from appliance.formats.device import UpdateConfig
 from appliance.formats.update_state import UpdateState
 from appliance.update.asking import Answers, ask
 from appliance.update.client import TrustedRepository
-from appliance.update.decide import Decision, Install, Wait, decide
+from appliance.update.decide import Decision, Install, decide
 from appliance.update.medium import TreeRepository
 from appliance.update.reftime import TimeKnowledge
+from appliance.update.rules import Wait
 from builder.cli.main import main
 from tests.support.update_site import DEVICE, PRODUCT, situation
 from tests.support.update_vendor import VendorRepository

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from appliance.formats.approval import WEEKDAYS, Approval, SitePolicy, Window
 from appliance.formats.release import Release, latest_path
 from appliance.formats.update_state import Refused, UpdateState
-from appliance.update.decide import Hold, Install, Offer, Situation, decide
+from appliance.update.decide import Install, Offer, Situation, decide
 from appliance.update.reftime import TimeKnowledge, best_now
 from appliance.update.ring import rings_of
+from appliance.update.rules import Hold
 from appliance.update.window import is_open, next_close
 from tests.support.update_site import DEVICE, NOW, PRODUCT, approval_of, offer_of, policy_of, release
 

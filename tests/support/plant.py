@@ -26,7 +26,6 @@ from appliance.formats.update_report import UpdateReport
 from appliance.formats.update_state import SlotName, UpdateState
 from appliance.formats.uplink_message import Accepted, Refused
 from appliance.update.client import TrustedRepository
-from appliance.update.decide import Device
 from appliance.update.entries import Entry, Running, boot_order, parse_entry
 from appliance.update.esp_files import MountedEntries
 from appliance.update.http import HttpSource, Surroundings
@@ -34,6 +33,7 @@ from appliance.update.journal import Journal
 from appliance.update.ranges import ContentSource
 from appliance.update.reports import Reports
 from appliance.update.rounds import Origin, Rhythm, Rounds
+from appliance.update.rules import Device
 from appliance.update.slots import Partition, SlotPartitions
 from appliance.update.staging import StagedSlot, stage
 from appliance.update.story import Story
@@ -154,8 +154,11 @@ class Recorder:
 class InTurn:
     """The steps of a device that is on, until it asks for a reboot."""
 
-    def __init__(self, rounds: Rounds, worker: Worker, reports: Reports, asked: list[bool]) -> None:
+    def __init__(
+        self, rounds: Rounds, worker: Worker, reports: Reports, asked: list[bool], device: Callable[[], Device]
+    ) -> None:
         self.rounds = rounds
+        self.device = device
         self.worker = worker
         self._reports = reports
         self._asked = asked
@@ -269,16 +272,20 @@ class TinyDevice:
         reports = Reports(self.directory / "state/reports", self.uplink, device=lambda: DEVICE, clock=lambda: MOMENT)
         story = Story(self.recorder, reports, clock=lambda: 0.0, running=self.version)
         worker = Worker(machine, journal, story, journal.load())
+
+        def facts() -> Device:
+            return self._device(release, worker)
+
         rounds = Rounds(
             worker,
             story,
-            device=lambda: self._device(release, worker),
+            device=facts,
             origins=self.origins,
             wall=lambda: self.wall,
             epoch=self.epoch,
             rhythm=Rhythm(AFTER_SUCCESS, lambda _failed: AFTER_FAILURE),
         )
-        return InTurn(rounds, worker, reports, asked)
+        return InTurn(rounds, worker, reports, asked, facts)
 
     def update(self) -> InTurn:
         """Run the service until it rests or wants a reboot."""

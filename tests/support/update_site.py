@@ -10,8 +10,9 @@ import msgspec
 from appliance.formats.approval import Approval, Ring, SitePolicy, UtcOffset
 from appliance.formats.release import Content, Delta, Release, Root, encode_release, release_path
 from appliance.formats.update_state import UpdateState
-from appliance.update.decide import Device, Offer, Situation
+from appliance.update.decide import Offer, Situation
 from appliance.update.reftime import TimeKnowledge
+from appliance.update.rules import Device
 
 PRODUCT = "label-check"
 SITE = "plant-4"

@@ -53,6 +53,14 @@ def edited(**changes: Any) -> bytes:
     return json.dumps(json.loads(LABEL) | changes, sort_keys=True, separators=(",", ":")).encode() + b"\n"
 
 
+def product(**changes: Any) -> dict[str, Any]:
+    return {"models": [], "policy_sequence": 1, "product": "a", "versions": [8]} | changes
+
+
+def carried(model: str, *versions: int) -> dict[str, Any]:
+    return {"model": model, "versions": versions or [1]}
+
+
 BAD_LABELS = [
     ("nothing", b"", "Input data was truncated"),
     ("not canonical", LABEL[:-1], "not in canonical form"),
@@ -68,6 +76,21 @@ BAD_LABELS = [
         "versions out of order",
         edited(products=[{"policy_sequence": 1, "product": "a", "versions": [9, 8]}]),
         "the versions of a are not in ascending order",
+    ),
+    (
+        "models out of order",
+        edited(products=[product(models=[carried("b"), carried("a")])]),
+        "the models of a are not in ascending order",
+    ),
+    (
+        "versions of a model out of order",
+        edited(products=[product(models=[carried("b", 2, 1)])]),
+        "the versions of model b are not in ascending order",
+    ),
+    (
+        "a model without a version",
+        edited(products=[product(models=[{"model": "b", "versions": []}])]),
+        "Expected `array` of length >= 1 - at `$.products[0].models[0].versions`",
     ),
     ("too long", LABEL + b" " * 65_536, f"{len(LABEL) + 65_536} bytes, at most 65536 are allowed"),
 ]
