@@ -11,8 +11,11 @@ from typing import Any
 import hypothesis
 import pytest
 
-hypothesis.settings.register_profile("edgeseal", deadline=None, derandomize=True, database=None)
-hypothesis.settings.load_profile("edgeseal")
+from tests.support.effort import FULL, QUICK
+
+for _name, _examples in (("full", FULL), ("quick", QUICK)):
+    hypothesis.settings.register_profile(_name, max_examples=_examples, deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("full")  # --hypothesis-profile comes later and wins
 
 Golden = Callable[[Path, str], None]
 

@@ -77,7 +77,7 @@ def new_files(path: Path) -> Iterator[Path]:
         for directory in sorted(item for item in (fresh / "new").rglob("*") if item.is_dir()):
             make_directory(path / directory.relative_to(fresh / "new"))
         make_directory(path / "metadata")
-        for directory in (fresh, *(item for item in fresh.rglob("*") if item.is_dir())):
+        for directory in (fresh, *sorted(item for item in fresh.rglob("*") if item.is_dir())):
             fsync_directory(directory)
         fresh.rename(path / ".work/commit")
         fsync_directory(path / ".work")
@@ -136,13 +136,13 @@ def _move_all(source: Path, target: Path) -> None:
         place = target / path.relative_to(source)
         path.rename(place)  # after an interruption it may be there: the same bytes, since nothing was there before
         touched.add(place.parent)
-    for directory in touched:
+    for directory in sorted(touched):
         fsync_directory(directory)
 
 
 def _refuse_overwriting(fresh: Path, path: Path) -> None:
     for part, base in (("new", path), ("before", path / "metadata"), ("after", path / "metadata")):
-        for item in (fresh / part).rglob("*"):
+        for item in sorted((fresh / part).rglob("*")):
             place = base / item.relative_to(fresh / part)
             if not item.is_dir() and place.exists():
                 raise VerificationError("it is there already, and is never replaced", place=Place(str(place)))

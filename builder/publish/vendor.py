@@ -243,7 +243,7 @@ def _rotated(
         documents[ROOT] = draft_root(
             repository.root, top, expires=periods.expires(ROOT, now), development=repository.development
         )
-    delegations = changed & set(repository.delegated)
+    delegations = sorted(changed & set(repository.delegated))
     if delegations or due(TARGETS, repository.targets):
         patterns = {role: _paths(repository.targets, role) for role in delegations}
         documents[TARGETS] = draft_targets(

@@ -199,7 +199,7 @@ def check_ipe_policy(evidence: Evidence) -> str:
         for operation in _IPE_MUST_DENY:
             if f"DEFAULT op={operation} action=DENY" not in lines:
                 raise VerificationError(f"{path}: {operation} is not denied by default")
-        for line in lines:
+        for line in sorted(lines):
             if line.endswith("action=ALLOW") and line.startswith("op=") and "dmverity_signature=TRUE" not in line:
                 raise VerificationError(f"{path}: allows without a signed root: {line}")
     return f"{len(policies)} signed, denies by default"

@@ -6,9 +6,6 @@ import hashlib
 import json
 from typing import Any
 
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
-
 from appliance.core.errors import DecodeError, Place, VerificationError
 from builder.review.facts import normalised
 from builder.review.inspect import debian_packages, wheels
@@ -24,8 +21,7 @@ def check_sbom(sbom: dict[str, Any], manifest: Manifest, statement: Statement) -
 
     Raises DecodeError or VerificationError.
     """
-    error = JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(sbom))
-    if error is not None or sbom.get("specVersion") != "1.6":
+    if not _strictly_valid(sbom) or sbom.get("specVersion") != "1.6":
         raise DecodeError("the strict CycloneDX 1.6 schema refuses it", place=Place(SBOM_NAME))
     image = sbom.get("metadata", {}).get("component", {})
     said = {item["name"]: item.get("value") for item in image.get("properties", ())}
@@ -63,6 +59,13 @@ def check_contents(sbom: dict[str, Any], root: OpenedRoot) -> str:
         if hashlib.sha256(root.read(path)).hexdigest() not in models:
             raise VerificationError(f"{path} is not in the bill of materials")
     return f"{len(debian)} packages, {len(found)} Python distributions, {len(onnx)} models"
+
+
+def _strictly_valid(sbom: dict[str, Any]) -> bool:
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator  # compiles grammars: over a second, for this check alone
+
+    return JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(sbom)) is None
 
 
 def _hash(component: dict[str, Any]) -> str | None:

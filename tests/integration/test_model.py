@@ -17,6 +17,8 @@ from builder.model.verify import SCORE_TOLERANCE_PPM, Expected, expected_verdict
 from builder.profile.load import load_profile
 from tests.support.model_verdicts import device_verdicts
 
+pytestmark = pytest.mark.xdist_group("model")  # pictures and verdicts are made once
+
 FRAMES, SEED = 40, 2
 
 

@@ -25,6 +25,8 @@ from tests.support.keys import keys_at, keyset
 from tests.support.publish import PRODUCT, copy_of, make_version, tree
 from tests.support.reference_client import TufClient
 
+pytestmark = pytest.mark.xdist_group("repo-cli")  # its builds are made once
+
 
 @pytest.fixture(scope="module")
 def builds(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -13,6 +13,8 @@ from builder.publish.roles import RoleKeys
 from tests.support.publish import NOW, PERIODS, key_of, release_ring, release_roles
 from tests.support.softhsm import PIN, REPOSITORY
 
+pytestmark = pytest.mark.xdist_group("tokens")  # the library and its tokens are made once
+
 
 def test_two_tokens_keys_make_a_threshold(module: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIN", PIN)

@@ -26,6 +26,8 @@ from tests.support.keys import MOMENT, keys_at, keyset
 from tests.support.pe import tiny_pe
 from tests.support.softhsm import PIN
 
+pytestmark = pytest.mark.xdist_group("tokens")  # the library and its tokens are made once
+
 LABEL = softhsm.SIGNING
 ENVIRONMENT = {"PIN": PIN, "PHRASE": "recovery phrase"}
 

@@ -21,6 +21,8 @@ from builder.signing.variables import enrollment_files
 from tests.support.efi import boot_binaries
 from tests.support.keys import keys_at, keyset
 
+pytestmark = pytest.mark.xdist_group("signing-tools")  # the boot programs are unpacked once
+
 CONTENT = b"0123456789abcdef" * 4
 PHASES = ["enter-initrd", "enter-initrd:leave-initrd", "enter-initrd:leave-initrd:sysinit:ready"]
 

@@ -17,6 +17,8 @@ from builder.publish.repository import target_file
 from tests.support.update_site import PRODUCT
 from tests.support.update_vendor import VendorRepository
 
+pytestmark = pytest.mark.xdist_group("site-cli")  # its plant is made once
+
 
 @dataclass
 class Plant:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.formats.release import BLOCK
@@ -28,6 +28,7 @@ from tests.support.delta import (
     slot_of,
     stage_quietly,
 )
+from tests.support.effort import examples
 
 POOL = [hashed_block(number) for number in range(24)] + [filled_block(number) for number in range(6)]
 BLOCKS = st.lists(st.sampled_from(POOL), min_size=1, max_size=80)
@@ -45,7 +46,7 @@ def slot_with(blocks: list[bytes]) -> Slot:
     return Slot(Disk(data + b"\x77" * (SLOT * BLOCK - len(data))), Disk(bytes(3 * BLOCK)))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(old=BLOCKS, before=BLOCKS, new=BLOCKS)
 def test_the_slot_becomes_the_release(old: list[bytes], before: list[bytes], new: list[bytes]) -> None:
     with published(old, new) as (running, release):
@@ -62,7 +63,7 @@ def test_the_slot_becomes_the_release(old: list[bytes], before: list[bytes], new
         assert staged.copied == len(new) - kept - len(missing)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(old=BLOCKS, new=BLOCKS, damage=st.data())
 def test_damage_in_the_running_root_only_costs_bytes(old: list[bytes], new: list[bytes], damage: st.DataObject) -> None:
     with published(old, new) as (running, release):
@@ -77,7 +78,7 @@ def test_damage_in_the_running_root_only_costs_bytes(old: list[bytes], new: list
         assert holds(inactive, release)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(old=BLOCKS, new=BLOCKS, seed=st.integers(0, 2**32), cuts=st.lists(st.integers(0, 60), max_size=4))
 def test_power_cuts_lose_nothing_that_was_durable(
     old: list[bytes], new: list[bytes], seed: int, cuts: list[int]

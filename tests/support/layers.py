@@ -7,6 +7,7 @@ YAML) are doors: a thing that only the named modules do.
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -132,10 +133,7 @@ def violations(sources: Mapping[str, str]) -> list[str]:
 
 
 def _uses(source: str) -> Iterator[Use]:
-    tree = ast.parse(source)
-    inner = {id(node) for outer in ast.walk(tree) if _is_later(outer) for node in ast.walk(outer)}
-    for node in ast.walk(tree):
-        first_level = id(node) not in inner
+    for node, first_level in _nodes(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (Use(alias.name, node.lineno, True, first_level) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -145,6 +143,16 @@ def _uses(source: str) -> Iterator[Use]:
             yield Use(ast.unparse(node), node.lineno, False, first_level)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             yield Use(node.func.id, node.lineno, False, first_level)
+
+
+def _nodes(tree: ast.AST) -> Iterator[tuple[ast.AST, bool]]:
+    """(node, whether it runs when the module is loaded), each once."""
+    waiting = [(tree, True)]
+    while waiting:
+        node, first_level = waiting.pop()
+        first_level = first_level and not _is_later(node)
+        yield node, first_level
+        waiting.extend((child, first_level) for child in ast.iter_child_nodes(node))
 
 
 def _is_later(node: ast.AST) -> bool:
@@ -206,11 +214,20 @@ def _library_faults(uses: Mapping[str, tuple[Use, ...]]) -> Iterator[str]:
 
 
 def _door_faults(module: str, use: Use) -> Iterator[str]:
-    for door in DOORS if module not in GUESTS else ():
-        hit = any(fnmatchcase(use.name, name) or use.name.startswith(f"{name}.") for name in door.names)
-        tail = any("." in name and use.name.endswith(f".{name}") for name in door.names)
-        if (hit or tail) and not _matches(module, door.modules):
+    for door in _doors(use.name) if module not in GUESTS else ():
+        if not _matches(module, door.modules):
             yield f"{use.name}: only {' and '.join(door.modules)} may {door.what}"
+
+
+@functools.cache
+def _doors(used: str) -> tuple[Door, ...]:
+    """Those that this import or name goes through."""
+
+    def through(name: str) -> bool:
+        hit = fnmatchcase(used, name) or used.startswith(f"{name}.")
+        return hit or ("." in name and used.endswith(f".{name}"))
+
+    return tuple(door for door in DOORS if any(map(through, door.names)))
 
 
 def _cycles(uses: Mapping[str, tuple[Use, ...]]) -> Iterator[str]:

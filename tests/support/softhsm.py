@@ -22,7 +22,7 @@ _MODULES = ("usr/lib/softhsm/libsofthsm2.so", "usr/lib/*-linux-gnu/softhsm/libso
 
 def find_module() -> Path:
     """The PKCS#11 library."""
-    found = [path for pattern in _MODULES for path in Path("/").glob(pattern)]
+    found = [path for pattern in _MODULES for path in sorted(Path("/").glob(pattern))]
     assert found, "softhsm2 is not installed: make test-packages"
     return found[0]
 

@@ -54,8 +54,8 @@ class Client:
         return (self.directory / "metadata" / f"{role}.json").read_bytes()
 
     def downloaded(self) -> list[bytes]:
-        found = sorted((self.directory / "targets").rglob("*"), key=lambda path: path.stat().st_mtime_ns)
-        return [path.read_bytes() for path in found if path.is_file()]
+        """The contents of all files, sorted."""
+        return sorted(path.read_bytes() for path in (self.directory / "targets").rglob("*") if path.is_file())
 
     def asked(self) -> list[str]:
         """Names of the metadata that was asked for."""

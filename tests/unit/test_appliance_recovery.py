@@ -15,11 +15,12 @@ from appliance.formats.recovery import verify_escrow
 from appliance.recovery import service
 from appliance.recovery.seal import load_recovery_key
 from appliance.recovery.service import Settings, serve
+from tests.support.keys import used_key
 
 VECTOR = json.loads((Path(__file__).parent.parent / "vectors" / "recovery-escrow.json").read_text())
 VOLUME = "2d6c1bd2-5a0c-4b9f-9d2e-6a6d0a5d7f10"
 NAMES = [f"recovery-{VOLUME}.bin", f"recovery-{VOLUME}.json"]
-OWNER = rsa.generate_private_key(public_exponent=65537, key_size=3072)
+OWNER = used_key(65537, 3072)
 
 
 class Enroller:
@@ -147,7 +148,7 @@ def test_the_key_is_in_no_message(settings: Settings, capsys: pytest.CaptureFixt
         (b"", "recovery key: not a public key in PEM form"),
         (public_pem(ec.generate_private_key(ec.SECP256R1())), "recovery key: not an RSA key"),
         (
-            public_pem(rsa.generate_private_key(public_exponent=65537, key_size=2048)),
+            public_pem(used_key(65537, 2048)),
             "recovery key: 2048 bits, at least 3072 are needed",
         ),
     ],

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from appliance.core.errors import InputError
 from builder.cli.keys import COMMANDS
+from tests.support.keys import used_key
 
 
 def _run(*words: str) -> tuple[Any, str]:
@@ -25,6 +27,7 @@ def _run(*words: str) -> tuple[Any, str]:
 @pytest.fixture(autouse=True)
 def _own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGESEAL_KEYS", str(tmp_path / "keys"))
+    monkeypatch.setattr(rsa, "generate_private_key", used_key)
 
 
 def test_development_keys_are_made_listed_and_exported(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from builder.signing.descriptor import Secret
 from builder.signing.keyinit import init_keys
 from builder.signing.keyset import load_keys
 from builder.signing.roles import Role
-from tests.support.keys import MOMENT, keys_at, keyset
+from tests.support.keys import MOMENT, keys_at, keyset, used_key
 
 
 def test_every_role_has_a_key_only_its_owner_can_read() -> None:
@@ -28,7 +28,8 @@ def test_every_role_has_a_key_only_its_owner_can_read() -> None:
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
 
 
-def test_modes_do_not_depend_on_the_umask(tmp_path: Path) -> None:
+def test_modes_do_not_depend_on_the_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rsa, "generate_private_key", used_key)
     before = keyinit.os.umask(0)
     try:
         init_keys(tmp_path / "keys", development=True, now=MOMENT)
@@ -82,7 +83,7 @@ def test_one_mark_is_enough_to_be_a_development_key(part: str) -> None:
     if part == "comment":
         (comment,) = [e for e in certificate.extensions if e.oid.dotted_string == "2.16.840.1.113730.1.13"]
         builder = builder.add_extension(comment.value, critical=False)
-    key = rsa.generate_private_key(65537, 2048)
+    key = used_key(65537, 2048)
     assert is_development(builder.sign(key, keyinit.hashes.SHA256()))
 
 
@@ -100,7 +101,7 @@ _NAMES = (x509.NameOID.ORGANIZATION_NAME, x509.NameOID.COMMON_NAME)
 def test_validity_at_the_edges_of_the_calendar(now: datetime, ends: datetime) -> None:
     certificate = self_signed(
         Role.DB,
-        rsa.generate_private_key(65537, 2048).public_key(),
+        used_key(65537, 2048).public_key(),
         lambda data: bytes(256),
         organisation="o",
         development=False,
@@ -132,19 +133,10 @@ def test_an_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(keyinit, "write_durable", lambda *a, **k: interrupt(real_write, *a, **k))
     monkeypatch.setattr(keyinit, "fsync_directory", lambda *a, **k: interrupt(real_sync, *a, **k))
-    monkeypatch.setattr(keyinit.rsa, "generate_private_key", lambda public_exponent, key_size: _key(key_size))
+    monkeypatch.setattr(rsa, "generate_private_key", used_key)
     with pytest.raises(KeyboardInterrupt):
         init_keys(tmp_path / "keys", development=True, now=MOMENT)
     assert list(tmp_path.iterdir()) == []
-
-
-def _key(bits: int, made: dict[int, rsa.RSAPrivateKey] = {}) -> rsa.RSAPrivateKey:  # noqa: B006
-    if bits not in made:
-        made[bits] = _real_generate(65537, bits)
-    return made[bits]
-
-
-_real_generate = rsa.generate_private_key
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
@@ -160,7 +152,10 @@ def test_a_release_organisation_may_not_look_like_development(tmp_path: Path) ->
     assert not (tmp_path / "keys").exists()
 
 
-def test_encrypted_release_keys_open_with_their_passphrase_only(tmp_path: Path) -> None:
+def test_encrypted_release_keys_open_with_their_passphrase_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rsa, "generate_private_key", used_key)
     directory, secret = tmp_path / "keys", Secret(environment="PHRASE")
     init_keys(directory, development=False, now=MOMENT, passphrase=secret, environment={"PHRASE": "right"})
     assert all(b"ENCRYPTED" in (directory / f"{role.value}.key").read_bytes() for role in Role)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import jsonschema
 import pytest
 from msgspec import inspect
 
@@ -37,8 +36,11 @@ def test_a_profile_loads_by_name_and_by_path(name: str, monkeypatch: pytest.Monk
     assert load_profile(str(profile_path(name))) == by_name
 
 
+@pytest.mark.xdist_group("json-schema")
 @pytest.mark.parametrize("name", NAMES)
 def test_editors_know_the_schema_of_a_profile(name: str) -> None:
+    import jsonschema  # takes over a second; other workers do without it
+
     path = profile_path(name)
     text = path.read_text()
     assert text.startswith("# yaml-language-server: $schema=../docs/reference/profile.schema.json\n")

@@ -35,6 +35,8 @@ from tests.support.publish import (
     sign_as,
 )
 
+pytestmark = pytest.mark.xdist_group("publish-ceremony")  # its repository is made once
+
 LATER = NOW + timedelta(days=1)
 
 

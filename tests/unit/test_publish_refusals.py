@@ -34,6 +34,8 @@ from tests.support.publish import (
     tree,
 )
 
+pytestmark = pytest.mark.xdist_group("publish-refusals")  # its repository is made once
+
 LATER = NOW + timedelta(days=1)
 
 

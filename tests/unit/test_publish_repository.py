@@ -33,6 +33,8 @@ from tests.support.publish import (
     tree,
 )
 
+pytestmark = pytest.mark.xdist_group("publish-repository")  # its repository is made once
+
 EDITED = "restore the directory from a copy; nothing was changed now"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pkcs11
 import pytest
 from asn1crypto.core import OctetString
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -25,6 +25,7 @@ from builder.publish.keys import Keyring, describe_key, open_signer, read_key
 from builder.publish.tokens import TokenSigner, public_key_in
 from builder.signing.descriptor import Pkcs11Key, Secret
 from builder.signing.token import TokenKey
+from tests.support.keys import used_key
 
 WHERE = TokenKey(Path("/token.so"), "vendor", "anna")
 _CURVES: dict[str, tuple[Any, Any, int]] = {
@@ -87,7 +88,7 @@ class Session:
 
 def _session(kind: str) -> Session:
     if kind == "rsa":
-        return Session(Object(rsa.generate_private_key(public_exponent=65537, key_size=2048), None))
+        return Session(Object(used_key(65537, 2048), None))
     return Session(Object(ec.generate_private_key(_CURVES[kind][0]), kind))
 
 

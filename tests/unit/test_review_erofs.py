@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.core.errors import DecodeError, InputError
@@ -77,7 +77,6 @@ def test_no_file(tmp_path: Path) -> None:
         ErofsImage(tmp_path / "none")
 
 
-@settings(max_examples=100)
 @given(st.binary(min_size=1, max_size=600), st.integers(0, 0xFFFF))
 def test_any_directory_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes, form: int) -> None:
     path = image(tmp_path_factory.getbasetemp() / "any.erofs", data, form=form)

@@ -8,12 +8,13 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.core.errors import VerificationError
 from builder.review.blocks import compare_slot, require_zero, unpartitioned
 from builder.review.gpt import SECTOR, Partition, read_partitions
+from tests.support.effort import examples
 
 SECTORS = 2048
 KIND, OWN = UUID(int=1 << 100), UUID(int=2 << 100)
@@ -88,7 +89,7 @@ def test_two_right_tables_that_differ(tmp_path: Path) -> None:
         read_partitions(tmp_path / "mixed")
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(st.binary(max_size=4096))
 def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any.raw"

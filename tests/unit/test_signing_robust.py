@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.core.errors import DecodeError, VerificationError
@@ -15,6 +15,7 @@ from builder.signing.dsse import sign_envelope, verify_envelope
 from builder.signing.pcrpolicy import measure_uki, pcr_signature, verify_pcr_policy
 from builder.signing.pe import parse_pe
 from builder.signing.roles import Role
+from tests.support.effort import examples
 from tests.support.keys import keys_at, keyset
 from tests.support.pe import tiny_pe
 
@@ -31,7 +32,7 @@ def _mangled(data: bytes) -> st.SearchStrategy[bytes]:
 
 
 @given(_mangled(IMAGE))
-@settings(max_examples=200)
+@examples(200)
 def test_pe(data: bytes) -> None:
     with contextlib.suppress(DecodeError):
         parse_pe(data)
@@ -42,7 +43,7 @@ def test_pe(data: bytes) -> None:
 
 
 @given(_mangled(sign_attached(b"policy", SIGNER)))
-@settings(max_examples=200)
+@examples(200)
 def test_cms(data: bytes) -> None:
     with contextlib.suppress(VerificationError):
         assert verify_cms(data, None, CERTIFICATES) == b"policy"
@@ -50,7 +51,7 @@ def test_cms(data: bytes) -> None:
 
 
 @given(_mangled(sign_envelope("text/plain", b"hello", SIGNER)))
-@settings(max_examples=200)
+@examples(200)
 def test_dsse(data: bytes) -> None:
     with contextlib.suppress(VerificationError):
         assert verify_envelope(data, "text/plain", CERTIFICATES) == b"hello"
@@ -58,7 +59,7 @@ def test_dsse(data: bytes) -> None:
 
 
 @given(_mangled(pcr_signature(MEASURED, SIGNER)))
-@settings(max_examples=200)
+@examples(200)
 def test_pcr_policy(data: bytes) -> None:
     with contextlib.suppress(VerificationError):
         verify_pcr_policy(data, MEASURED, CERTIFICATES[0])
@@ -66,7 +67,7 @@ def test_pcr_policy(data: bytes) -> None:
 
 
 @given(_mangled((keys_at() / "keys.json").read_bytes()))
-@settings(max_examples=200)
+@examples(200)
 def test_descriptor(data: bytes) -> None:
     with contextlib.suppress(DecodeError):
         decode_descriptor(data, file="keys.json")

@@ -13,7 +13,7 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 import tuf
-from hypothesis import given, settings
+from hypothesis import given
 from tuf.ngclient import FetcherInterface, Updater
 from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType
@@ -24,6 +24,7 @@ from appliance.core.errors import EdgesealError, VerificationError
 from appliance.formats.device import UpdateConfig
 from appliance.update.client import RefusedError, TargetInfo, TrustedRepository
 from appliance.update.transport import NotThereError, TooMuchDataError
+from tests.support.effort import examples
 from tests.support.tuf_site import DAY, T0, Repository
 
 PATH = "firmware/label-check/7.json"
@@ -265,7 +266,7 @@ def test_hashes_of_metadata_are_told(tmp_path: Path) -> None:
     assert f" were sent, timestamp 2 names {len(good)} bytes with sha256 " in told
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(data=st.data())
 def test_damaged_metadata_is_refused_and_never_a_crash(data: st.DataObject, tmp_path_factory: Any) -> None:
     """Any role, any byte: refused in our words, and the next honest refresh is fine."""

@@ -19,11 +19,10 @@ from appliance.update.transport import (
     InterruptedTransferError,
     NotThereError,
     TooMuchDataError,
-    TooSlowError,
     TransportError,
 )
 from tests.support.tuf_device import source
-from tests.support.tuf_site import Answer, Handler, Site, dripping, endless, serve
+from tests.support.tuf_site import Answer, Handler, Site, endless, serve
 
 BLOB = hashlib.sha256(b"blob").digest() * 4096  # 128 KiB
 CONTENT = Content(sha256=hashlib.sha256(BLOB).hexdigest(), size=len(BLOB))
@@ -266,42 +265,6 @@ def test_one_byte_too_many(announce: int | None, site: Site) -> None:
 
 
 # --- pace
-
-
-def test_a_slow_answer_costs_no_more_than_its_bound(site: Site) -> None:
-    site.answers[CONTENT.path] = dripping(site, BLOB, every_s=0.02)
-    began = time.monotonic()
-    with pytest.raises(TooSlowError) as refusal:
-        read(site, (0, len(BLOB)), attempts=3)
-    assert str(refusal.value) == f"{WHAT}: slower than 1000 bytes per second"
-    assert 1.5 < time.monotonic() - began < 6
-    assert len(site.asked) == 1, "it is not asked again"
-
-
-def test_chunk_headers_a_byte_at_a_time(site: Site) -> None:
-    """Between chunks no byte of content comes, and no single wait is long."""
-
-    def answer(handler: Handler) -> None:
-        handler.connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        with contextlib.suppress(OSError):
-            while not site.ended.wait(0.1):
-                handler.connection.sendall(b"0")
-
-    site.answers["metadata/timestamp.json"] = answer
-    with contextlib.closing(source(site.url, config=FAST)) as http, pytest.raises(TooSlowError) as refusal:
-        http.get("metadata/timestamp.json", at_most=100)
-    assert str(refusal.value) == "vendor repository: metadata/timestamp.json: no byte for 1 s"
-
-
-def test_the_readers_own_time_does_not_count(site: Site) -> None:
-    """Writing a slot is slow; that is not the server's fault."""
-    ranges = [ByteRange(start, 32_768) for start in range(0, len(BLOB), 32_768)]
-    with contextlib.closing(source(site.url, config=UpdateConfig(stall_s=1, slowest=1 << 20))) as http:
-        got = []
-        for piece in http.read(CONTENT, ranges):
-            got.append(piece)
-            time.sleep(0.8)
-    assert b"".join(got) == BLOB
 
 
 def test_a_bandwidth_cap_holds(site: Site) -> None:

@@ -15,6 +15,8 @@ from builder.signing.roles import Role
 from tests.support.review_build import Ingredients, default_files, make_build
 from tests.support.review_lock import EPOCH
 
+pytestmark = pytest.mark.xdist_group("review")  # the good build is made once
+
 
 def test_equal_builds_do_not_differ(good: Path, tmp_path: Path, tools: Sandbox) -> None:
     shutil.copytree(good, tmp_path / "copy")

@@ -13,6 +13,8 @@ from builder.review.erofs import ErofsImage
 from builder.review.listing import directory_listing, tree_digest
 from builder.review.opened import open_root, read_one_file
 
+pytestmark = pytest.mark.xdist_group("review")  # the good build is made once
+
 EPOCH = 1_763_596_800
 
 

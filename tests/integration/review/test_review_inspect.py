@@ -17,6 +17,8 @@ from builder.review.opened import open_root
 from builder.signing.keyset import KeySet
 from tests.support.review_build import UNITS, Ingredients, default_files, make_build
 
+pytestmark = pytest.mark.xdist_group("review")  # the good build is made once
+
 
 @pytest.fixture(scope="session")
 def seen(good: Path, tools: Sandbox) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from tests.integration.review.conftest import NOW
 from tests.support.review_build import ARGUMENTS, OS_RELEASE, POLICY, Ingredients, default_files, make_build, pe_image
 from tests.support.review_lock import EPOCH
 
+pytestmark = pytest.mark.xdist_group("review")  # the good build is made once
+
 
 def failed(report: Report) -> dict[str, str]:
     return {check.name: check.detail for check in report.checks if not check.ok}
