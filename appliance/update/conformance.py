@@ -4,6 +4,9 @@
     python -m appliance.update.conformance --metadata-dir DIR --metadata-url URL refresh
     python -m appliance.update.conformance … --target-name NAME --target-base-url URL --target-dir DIR download
 
+--target-name may be given more than once: the targets are fetched in that order after one refresh, and the first that
+fails ends the command.
+
 Exit status 0 or 1, 2 for a wrong command line. Here, and only here, the reference time is the machine's clock: the
 suite sets it with faketime and expects a client to believe it.
 """
@@ -80,13 +83,18 @@ def _refresh(order: argparse.Namespace) -> TrustedRepository:
 
 
 def _download(order: argparse.Namespace) -> None:
-    if order.target_name is None or order.target_dir is None:
+    if not order.target_name or order.target_dir is None:
         raise InputError("--target-name and --target-dir are needed to download")
     repository = _refresh(order)
-    target = repository.target(order.target_name)
+    for name in order.target_name:
+        _download_one(repository, name, order.target_dir)
+
+
+def _download_one(repository: TrustedRepository, name: str, directory: Path) -> None:
+    target = repository.target(name)
     if target is None:
-        raise VerificationError(f"repository: no role names {order.target_name}")
-    file = order.target_dir / quote(target.path, "")
+        raise VerificationError(f"repository: no role names {name}")
+    file = directory / quote(target.path, "")
     try:
         repository.check(target, file.read_bytes())
     except (OSError, VerificationError):  # not there yet, or no longer what is signed
@@ -105,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="appliance.update.conformance", allow_abbrev=False)
     parser.add_argument("--metadata-dir", type=Path, required=True)
     parser.add_argument("--metadata-url")
-    parser.add_argument("--target-name")
+    parser.add_argument("--target-name", action="append", default=[])
     parser.add_argument("--target-base-url")
     parser.add_argument("--target-dir", type=Path)
     commands = parser.add_subparsers(dest="command", required=True)

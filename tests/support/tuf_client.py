@@ -32,9 +32,10 @@ class Client:
         self.site.asked.clear()
         return conformance.main([*self._words(), "refresh"])
 
-    def download(self, name: str) -> int:
+    def download(self, *names: str) -> int:
         self.site.asked.clear()
-        targets = ["--target-name", name, "--target-dir", str(self.directory / "targets")]
+        targets = [word for name in names for word in ("--target-name", name)]
+        targets += ["--target-dir", str(self.directory / "targets")]
         return conformance.main(
             [*self._words(), *targets, "--target-base-url", f"{self.site.url}/targets/", "download"]
         )

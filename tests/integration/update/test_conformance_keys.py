@@ -377,3 +377,23 @@ def test_unusual_role_names(role: str, client: Client) -> None:
     kept = [path for path in (client.directory / "metadata").iterdir() if path.name.endswith(".json")]
     assert len(kept) == 5
     assert sorted(path.name for path in client.directory.iterdir()) == ["initial_root.json", "metadata", "targets"]
+
+
+def test_a_role_that_is_there_already_is_verified_for_each_delegator(client: Client) -> None:
+    """Two roles delegate to one of the same name with other keys: what one trusts is not for the other to use."""
+    repository = client.repository
+    for parent in ("a", "b"):
+        repository.delegate("targets", f"team-{parent}", paths=[f"{parent}/*"])
+    repository.delegate("team-a", "shared", paths=["*/*"])
+    trusted = repository.signers["shared"]
+    repository.signers["shared"] = [CryptoSigner.generate_ed25519()]
+    repository.delegate("team-b", "shared", paths=["*/*"])
+    repository.signers["shared"] = trusted
+    repository.add("shared", "a/x", b"trusted by a")
+    repository.add("shared", "b/x", b"not by b")
+    publish_all(repository)
+    client.init()
+    assert client.download("a/x", "b/x") == 1
+    assert client.downloaded() == [b"trusted by a"]
+    assert client.download("b/x", "a/x") == 1, "the first that fails ends it"
+    assert client.download("a/x", "a/x") == 0
