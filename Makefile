@@ -18,8 +18,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # What the host must have: the sandbox of the build tools; everything else comes from locked trees.
 HOST_PACKAGES := bubblewrap
-# What only the tests need from it: software tokens, and the kernel's packet filter seen from outside.
-TEST_PACKAGES := nftables openssl softhsm2
+# What only the tests need from it: software tokens, a scanner, the kernel's packet filter from outside.
+TEST_PACKAGES := iproute2 nftables nmap openssl softhsm2
 
 # What updates are measured against.
 BENCH_PACKAGES := casync zchunk zstd
@@ -48,6 +48,10 @@ integration: setup test-packages  ## real tools, brokers and namespaces on this 
 vm: setup  ## images booted in QEMU
 	@$(PYTEST) $(PYTEST_FLAGS) tests/vm
 
+.PHONY: vm-cuts
+vm-cuts: setup  ## power cuts of a recorded update, and 16 of them really booted
+	@EDGESEAL_BOOTED_CUTS=16 $(PYTEST) $(PYTEST_FLAGS) tests/vm/test_power_cuts.py
+
 .PHONY: test
 test: setup test-packages static  ## all of them, in one session
 	@$(PYTEST) $(PYTEST_FLAGS) tests
@@ -65,7 +69,9 @@ golden: setup  ## rewrite the golden files; the diff is the review
 .PHONY: bench
 bench: setup  ## time the build, step by step; then count what updates fetch, beside other tools
 	@$(BIN)/python -m benchmarks.build
-	@.ci/host-packages $(BENCH_PACKAGES)
+	@$(BIN)/python -m benchmarks.network_prove
+	@.ci/host-packages $(TEST_PACKAGES) $(BENCH_PACKAGES)
+	@$(BIN)/python -m benchmarks.network_cost
 	@$(BIN)/python -m benchmarks.update_delta
 
 .PHONY: lock

@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-LONG_FIRST = ("vm-update", "vm-fresh", "vm-thawed", "build")
+LONG_FIRST = ("vm-update", "vm-cuts", "vm-fresh", "vm-thawed", "build")
 
 
 @pytest.hookimpl(trylast=True)

@@ -6,8 +6,9 @@ import os
 import traceback
 from pathlib import Path
 
+from appliance.agent.attempts import connect
 from appliance.core.durable import write_durable
-from appliance.formats.agent import Answer, Python, Read, Request, Run
+from appliance.formats.agent import Answer, Connect, Python, Read, Request, Run
 from appliance.machine.exec import execute
 
 
@@ -18,6 +19,8 @@ def carry_out(request: Request) -> Answer:
             return _run(request)
         if isinstance(request, Python):
             return _python(request)
+        if isinstance(request, Connect):
+            return Answer(id=request.id, ok=True, result=connect(request))
         if isinstance(request, Read):
             return Answer(id=request.id, ok=True, data_b64=Path(request.path).read_bytes())
         write_durable(Path(request.path), request.data_b64, mode=request.mode)

@@ -54,7 +54,21 @@ class Write(FrozenStruct, frozen=True, kw_only=True, tag="write", tag_field="kin
     mode: Annotated[int, msgspec.Meta(ge=0, le=0o7777)] = 0o600
 
 
-Request = Run | Python | Read | Write
+class Connect(FrozenStruct, frozen=True, kw_only=True, tag="connect", tag_field="kind"):
+    """Open a TCP connection as a service would, and close it: as user `uid`, in the control group of `unit`.
+
+    The result is `connected`, `no answer` after timeout_s, or the kernel's word for the refusal (ECONNREFUSED).
+    """
+
+    id: RequestId
+    unit: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{0,62}\.service(?!\n)$")]
+    uid: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+    address: str
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    timeout_s: Annotated[int, msgspec.Meta(ge=1, le=60)] = 5
+
+
+Request = Run | Python | Read | Write | Connect
 
 
 class Hello(FrozenStruct, frozen=True, kw_only=True):

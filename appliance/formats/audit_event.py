@@ -218,6 +218,52 @@ CATALOGUE: dict[str, EventKind] = {
         },
     ),
     "medium-seen": EventKind("access-control", "A medium with updates is there: {medium}.", {"medium": "text"}),
+    # Zones and conduits.
+    "ruleset-loaded": EventKind(
+        "configuration-change",
+        "The sealed ruleset {sha256} is in force: {conduits} conduits, {closed} of them wait for the site's addresses.",
+        {"sha256": "text", "conduits": "count", "closed": "count"},
+    ),
+    "ruleset-load-failed": EventKind(
+        "configuration-change",
+        "The sealed ruleset {sha256} is not in force: {reason}.",
+        {"sha256": "text", "reason": "text"},
+    ),
+    "ruleset-drift": EventKind(
+        "configuration-change",
+        "The live ruleset was not the sealed one, {count} differences: {differences}. Changed by {by}; {untold} more"
+        " such events before were not recorded.",
+        {"differences": "text", "count": "count", "by": "text", "untold": "count"},
+    ),
+    "ruleset-restored": EventKind(
+        "configuration-change",
+        "The sealed ruleset is in force again, {milliseconds} ms after the difference was seen.",
+        {"milliseconds": "count"},
+    ),
+    "slot-filled": EventKind(
+        "configuration-change",
+        "The site filled the slot {slot} with {addresses}.",
+        {"slot": "text", "addresses": "text"},
+    ),
+    "slots-refused": EventKind(
+        "configuration-change", "What the site fills slots with was refused: {reason}.", {"reason": "text"}
+    ),
+    "conduit-drop": EventKind(
+        "access-control",
+        "{count} packets were dropped ({reason}) on {interface}: {protocol} from {source} to {destination} port {port};"
+        " {untold} more before were not recorded.",
+        {
+            "reason": "text",
+            "interface": "text",
+            "protocol": "text",
+            "source": "text",
+            "destination": "text",
+            "port": "count",
+            "count": "count",
+            "untold": "count",
+        },
+    ),
+    "drops-unseen": EventKind("access-control", "Dropped packets cannot be told of: {reason}.", {"reason": "text"}),
     "log-opened": EventKind(
         "audit-log",
         "The log was opened at entry {sequence}; the writer before this one ended {ending}.",

@@ -11,5 +11,6 @@ USERS = {
     "edgeseal-uplink": 702,
     "edgeseal-inference": 703,
     "edgeseal-update": 704,
+    "edgeseal-network": 705,
 }
 ROOT_UID = 0

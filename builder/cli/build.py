@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from appliance.core.errors import InputError, Place
-from builder.cli.command import Command
+from builder.cli.command import Command, problem_data
 from builder.host.paths import keys_directory
 from builder.host.toolstree import default_pool
 from builder.lock.store import lock_path, read_lock
 from builder.pipeline import Order, build
-from builder.profile.load import load_profile, profile_path
+from builder.profile.load import load_profile, overdue_reviews, profile_path
 from builder.review.manifest import Manifest
 from builder.signing.keyset import load_keys
 
@@ -48,7 +49,11 @@ def summary(manifest: Manifest, directory: Path) -> dict[str, Any]:
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("profile", metavar="PROFILE", help="a profile, by name or by path")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to put the build (default: out/PROFILE)")
-    parser.add_argument("--release", action="store_true", help="refuse development keys and a test agent")
+    parser.add_argument(
+        "--release",
+        action="store_true",
+        help="refuse development keys, a test agent and conduits that are approved no longer",
+    )
     parser.add_argument("--keys", type=Path, metavar="DIR", help="the keys (default: the development or release keys)")
     parser.add_argument("--lock", type=Path, metavar="FILE", help="another lock than profiles/locks/PROFILE.lock.json")
     parser.add_argument("--image-version", type=int, metavar="N", help="another version than the profile's")
@@ -59,13 +64,15 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _execute(arguments: argparse.Namespace) -> dict[str, Any]:
+    today = datetime.now(UTC).date()
+    overdue = overdue_reviews(arguments.profile, today=today, release=arguments.release)
     order = make_order(
         arguments.profile, lock=arguments.lock, image_version=arguments.image_version, release=arguments.release
     )
     keys = load_keys(arguments.keys or keys_directory() / ("release" if arguments.release else "dev"))
     out = arguments.out or Path("out") / order.profile.name
     manifest = build(order, keys, out, pool=default_pool(), offline=arguments.offline, compress=arguments.compress)
-    return summary(manifest, out)
+    return summary(manifest, out) | {"overdue": [problem_data(conduit) for conduit in overdue]}
 
 
 def _render(result: dict[str, Any]) -> str:

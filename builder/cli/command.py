@@ -10,6 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from appliance.core.errors import EdgesealError, Place
+from builder.profile.problem import Problem
+
 
 @dataclass(frozen=True)
 class Command:
@@ -17,7 +20,7 @@ class Command:
 
     path: ("keys", "init") for `edgeseal keys init`.
     execute: takes the parsed arguments, returns data made of dict, list, str, int, bool, None (what --json prints).
-        Raises EdgesealError.
+        Raises EdgesealError. `overdue` of a dict, a list of `problem_data`, is told on stderr as warnings, too.
     render: the same data as text for a person, without a final newline.
     """
 
@@ -27,3 +30,14 @@ class Command:
     execute: Callable[[argparse.Namespace], Any]
     render: Callable[[Any], str]
     exit_code: Callable[[Any], int] = lambda _result: 0
+
+
+def problem_data(problem: EdgesealError | Problem) -> dict[str, Any]:
+    """An error, a problem or a warning as --json prints it."""
+    place: Place | None = problem.place
+    return {
+        "message": problem.message,
+        "file": None if place is None else place.file,
+        "line": None if place is None else place.line,
+        "hint": problem.hint,
+    }

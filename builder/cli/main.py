@@ -16,8 +16,9 @@ from importlib import metadata
 from typing import Any
 
 from appliance.core.errors import EdgesealError, Place
+from builder.cli.command import problem_data
 from builder.cli.parse import asked_overview, choose, commands_for, parser_of
-from builder.profile.problem import Problem, ProfileError
+from builder.profile.problem import ProfileError
 
 _INTERRUPTED, _TERMINATED = 130, 143
 _ENVIRONMENT_FAULTS = {
@@ -73,10 +74,18 @@ def _run(words: list[str]) -> int:
     command, rest = choose(words, commands)
     arguments = parser_of(command, commands).parse_args(rest)
     result = command.execute(arguments)
+    if not arguments.json:
+        _warn(result)
     text = json.dumps(result, indent=2, ensure_ascii=False) if arguments.json else command.render(result)
     if text:
         print(text, flush=True)
     return command.exit_code(result)
+
+
+def _warn(result: Any) -> None:
+    for warning in result.get("overdue", ()) if isinstance(result, dict) else ():
+        place = Place(warning["file"], warning["line"])
+        print(f"warning: {place}: {warning['message']}\nhint: {warning['hint']}", file=sys.stderr)
 
 
 def _environment_error(fault: OSError) -> EdgesealError:
@@ -91,18 +100,8 @@ def _report(error: EdgesealError, *, as_json: bool) -> None:
         if one.hint:
             print(f"hint: {one.hint}", file=sys.stderr)
     if as_json:
-        data = {"error": _error_data(error), "problems": [_error_data(problem) for problem in problems]}
+        data = {"error": problem_data(error), "problems": [problem_data(problem) for problem in problems]}
         print(json.dumps(data, indent=2, ensure_ascii=False), flush=True)
-
-
-def _error_data(error: EdgesealError | Problem) -> dict[str, Any]:
-    place: Place | None = error.place
-    return {
-        "message": error.message,
-        "file": None if place is None else place.file,
-        "line": None if place is None else place.line,
-        "hint": error.hint,
-    }
 
 
 if __name__ == "__main__":

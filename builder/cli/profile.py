@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import argparse
 import json
+from datetime import UTC, datetime
 from typing import Any
 
-from builder.cli.command import Command
-from builder.profile.load import load_profile, profile_names, profile_path, shown_path
+from builder.cli.command import Command, problem_data
+from builder.profile.load import load_profile, overdue_reviews, profile_names, profile_path, shown_path
 from builder.profile.reference import profile_schema
 
 
 def _check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("profile", metavar="PROFILE", help="path of a profile, or the name of one in profiles/")
+    parser.add_argument("--release", action="store_true", help="an approval of a conduit that has ended is an error")
 
 
 def _check(arguments: argparse.Namespace) -> dict[str, Any]:
     profile = load_profile(arguments.profile)
-    return {"profile": profile.name, "file": shown_path(profile_path(arguments.profile)), "problems": []}
+    today = datetime.now(UTC).date()
+    overdue = overdue_reviews(arguments.profile, today=today, release=arguments.release)
+    return {
+        "profile": profile.name,
+        "file": shown_path(profile_path(arguments.profile)),
+        "problems": [],
+        "overdue": [problem_data(conduit) for conduit in overdue],
+    }
 
 
 def _list(_arguments: argparse.Namespace) -> list[dict[str, Any]]:

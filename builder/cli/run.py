@@ -23,7 +23,7 @@ from builder.vm.machine import Connections, VirtualMachine
 from builder.vm.opened import OpenedBuild, certificates_for, open_build
 from builder.vm.repositories import Served, served
 from builder.vm.session import persistent_state, power_off, running, scratch_directory
-from builder.vm.site import make_site
+from builder.vm.site import emulated_peers, make_site
 from builder.vm.state import MachineState, Wanted, make_state
 
 INTERRUPTED = 130
@@ -72,7 +72,7 @@ def _execute(arguments: argparse.Namespace) -> dict[str, Any]:
     share = _shared(arguments.share)
     wanted = _wanted(arguments, build)
     with scratch_directory() as scratch, _broker(arguments, scratch) as broker, _repositories(arguments) as updates:
-        credentials = updates.credentials | credentials
+        credentials = emulated_peers() | updates.credentials | credentials
         if broker is not None:
             credentials = broker.site.credentials() | credentials
         connections = Connections(

@@ -32,6 +32,7 @@ class Sandbox:
         network: bool = False,
         environment: Mapping[str, str] | None = None,
         devices: Sequence[str] = (),
+        capabilities: Sequence[str] = (),
         cwd: Path | None = None,
     ) -> list[str]:
         """The whole argument list for bubblewrap.
@@ -39,6 +40,7 @@ class Sandbox:
         writable: host paths that appear, writable, under their own name.
         binds: host paths that appear read-only, under the given path or their own name (None).
         network: share the host's network (the emulator needs its loopback).
+        capabilities: kept inside, over its own namespaces only: CAP_NET_ADMIN to load a ruleset.
         Raises InputError when bubblewrap is not installed.
         """
         bwrap = shutil.which("bwrap")
@@ -62,6 +64,8 @@ class Sandbox:
         if (self.root / "etc").is_dir():
             arguments += ["--ro-bind", str(self.root / "etc"), "/etc"]
         arguments += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--dir", "/run", "--dir", "/var/tmp"]  # noqa: S108
+        for capability in capabilities:
+            arguments += ["--cap-add", capability]
         for device in devices:
             arguments += ["--dev-bind", device, device]
         for source, inside in (binds or {}).items():

@@ -29,6 +29,7 @@ BASE_PACKAGES = (
     "nftables",
     "python3-cryptography",
     "python3-minimal",
+    "python3-nftables",
     "python3.13",
     "systemd",
     "systemd-boot",
@@ -75,6 +76,7 @@ KEPT_OUT = (
     "passwd",
     "perl-base",
     "python3-bcrypt",
+    "python3-jsonschema",  # checks commands of python3-nftables that nobody asks it to check
     "readline-common",
     "sensible-utils",
     "sysvinit-utils",

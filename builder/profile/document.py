@@ -142,6 +142,8 @@ def _not_yaml(error: yaml.YAMLError, text: str, file: str) -> ProfileError:
         mark = error.problem_mark
         told = ", ".join(part for part in (error.context, error.problem) if part)
         hint = "look at this line and above it for a tab, an indentation, a quote or a bracket that is not closed"
+        if error.context == "while scanning an alias":
+            hint = "`*` begins an alias, which is refused: name what you mean"
         return _refusal(file, mark.line + 1, f"not YAML: {told} (column {mark.column + 1})", hint)
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1

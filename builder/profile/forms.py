@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import inspect
 
-from appliance.formats import device
+from appliance.formats import device, network_policy
 from builder.profile import types
 
 _SOURCE = inspect.type_info(device.FrameSource)
@@ -40,12 +40,18 @@ FORMS: dict[str, Form] = {
     _pattern(types.ModuleName): Form("a kernel module's name without suffix", "nft_ct"),
     _pattern(types.PackageName): Form("a Debian package's name without version", "firmware-realtek"),
     _pattern(types.WheelPin): Form("NAME==VERSION", "numpy==2.4.6"),
-    _pattern(types.Interface): Form("at most 15 lower-case letters and digits, beginning with a letter", "uplink0"),
-    _pattern(types.Ipv4Interface): Form("an IPv4 address and prefix length", "192.0.2.10/24"),
-    _pattern(types.Ipv4Address): Form("an IPv4 address", "192.0.2.1"),
+    _pattern(network_policy.Interface): Form(
+        "at most 15 lower-case letters and digits, beginning with a letter", "uplink0"
+    ),
+    _pattern(network_policy.Place): Form("udev's ID_PATH of the interface", "pci-0000:02:00.0"),
+    _pattern(network_policy.Prefix): Form("an IPv4 prefix", "192.0.2.0/24"),
+    _pattern(network_policy.InterfaceAddress): Form("an IPv4 address and prefix length", "192.0.2.10/24"),
+    _pattern(network_policy.Address): Form("an IPv4 address", "192.0.2.1"),
+    _pattern(network_policy.Peer): Form("an IPv4 address or prefix", "192.0.2.5"),
+    _pattern(network_policy.Ports): Form("a range of ports", "8000-8010"),
     _pattern(types.Console): Form("a serial console", "ttyS0"),
     _pattern(types.UsbClass): Form("a USB class of two lower-case hexadecimal digits", '"0e"'),
     _pattern(types.ModelFile): Form("a path inside the wheel that ends in .onnx", "package/models/model.onnx"),
-    _pattern(types.Date): Form("a date, YYYY-MM-DD", "2031-12-31"),
+    _pattern(network_policy.Date): Form("a date, YYYY-MM-DD", "2031-12-31"),
 }
 """pattern -> what a text that matches it is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,7 @@ from builder.host.paths import source_root
 from builder.profile.check import profile_findings
 from builder.profile.document import MAXIMUM_BYTES, Document, decode_document
 from builder.profile.problem import Finding, Problem, ProfileError, did_you_mean
+from builder.profile.review import overdue_findings
 from builder.profile.shape import shape_findings
 from builder.profile.types import Profile
 
@@ -24,6 +26,20 @@ def load_profile(path_or_name: str) -> Profile:
     """
     path = profile_path(path_or_name)
     return decode_profile(_read(path), file=shown_path(path), stem=path.stem)
+
+
+def overdue_reviews(path_or_name: str, *, today: datetime.date, release: bool) -> tuple[Problem, ...]:
+    """The conduits of a profile that are approved no longer, as warnings.
+
+    Raises what `load_profile` raises, and ProfileError for those conduits when it is for a release.
+    """
+    path = profile_path(path_or_name)
+    data, file = _read(path), shown_path(path)
+    profile = decode_profile(data, file=file, stem=path.stem)
+    problems = _placed(overdue_findings(profile.network, today=today), decode_document(data, file=file))
+    if release and problems:
+        raise ProfileError(problems)
+    return tuple(problems)
 
 
 def profile_path(path_or_name: str) -> Path:

@@ -17,7 +17,7 @@ from builder.profile.types import Profile
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _HEAD = f"""# The hardware profile, format 1
 
-<!-- written by `make golden` from builder/profile/types.py and appliance/formats/device.py: edit those -->
+<!-- written by `make golden` from the types in builder/profile and appliance/formats: edit those -->
 
 A profile is the only thing that a person writes for a device: `profiles/NAME.yaml`. It is strict YAML: UTF-8, at most
 {MAXIMUM_BYTES // 1024} KiB, one document, no anchors, aliases or tags, no key twice, no unknown key. Only `null`,
@@ -30,9 +30,11 @@ while typing, begin the file with
 # yaml-language-server: $schema=../docs/reference/profile.schema.json
 ```
 
-(`edgeseal profile schema` prints that schema.) Besides what the tables say, the keys must fit each other: a conduit
-leaves by a link that exists, partitions fit the disk, a model that judges is sealed in, and so on; the table of refused
-profiles, `tests/unit/data/bad-profiles.txt`, is the complete list with the message of each.
+(`edgeseal profile schema` prints that schema.) Besides what the tables say, the keys must fit each other: zones do not
+overlap, a conduit leads somewhere ([network policy](../specs/network-policy.md)), partitions fit the disk, a model that
+judges is sealed in, and so on; the tables of refused profiles, `bad-profiles.txt` and `bad-networks.txt` in
+`tests/unit/data/`, are the complete list with the message of each. A conduit whose `review` has passed is a warning,
+and an error with `--release`.
 
 A key without a default must be given.
 """
@@ -88,12 +90,15 @@ def _struct_of(described: inspect.Type) -> tuple[inspect.StructType | None, bool
     is_list = isinstance(bare, inspect.VarTupleType)
     if isinstance(bare, inspect.VarTupleType):
         bare = _bare(bare.item_type)
+    if isinstance(bare, inspect.UnionType):
+        bare = next((one for one in map(_bare, bare.types) if isinstance(one, inspect.StructType)), bare)
     return (bare, is_list) if isinstance(bare, inspect.StructType) else (None, is_list)
 
 
 def _value(described: inspect.Type, struct: inspect.StructType | None, is_list: bool) -> str:
     if struct is not None:
-        return "a list, see below" if is_list else "see below"
+        optional = ", or nothing" if isinstance(_bare(described), inspect.UnionType) else ""
+        return "a list, see below" if is_list else f"see below{optional}"
     return (_form(described) or expectation(described)).replace("|", "\\|")
 
 
@@ -106,8 +111,9 @@ def _form(described: inspect.Type) -> str | None:
             form = _form(item)
             return f"a list: {form}" if form else None
         case inspect.UnionType(types=types):
-            forms = [form for member in types if (form := _form(member))]
-            return f"{forms[0]}, or nothing" if forms else None
+            some = [member for member in types if not isinstance(member, inspect.NoneType)]
+            form = _form(some[0]) if len(some) == 1 else None
+            return f"{form}, or nothing" if form else None
         case _:
             return None
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec import inspect
 
+from builder.profile.anyone import instead_of_any, is_any
 from builder.profile.forms import FORMS
 from builder.profile.problem import Finding, Path, did_you_mean, nearest, path_text
 
@@ -20,6 +21,7 @@ _NAMES = {
     inspect.IntType: "a whole number",
     inspect.BoolType: "true or false",
     inspect.VarTupleType: "a list",
+    inspect.DictType: "a mapping",
     inspect.StructType: "a mapping",
 }
 
@@ -34,10 +36,15 @@ def _differences(value: Any, expected: inspect.Type, path: Path) -> Iterator[Fin
     if isinstance(expected, inspect.UnionType):
         if value is None and any(isinstance(member, inspect.NoneType) for member in expected.types):
             return
-        (expected,) = (_bare(member) for member in expected.types if not isinstance(member, inspect.NoneType))
+        expected = _member(value, expected)
+    if is_any(value) and not _is_free(expected) and (hint := instead_of_any(path)):
+        yield Finding(path, f"{path_text(path)}: {_shown(value)} opens more than anybody approved", hint)
+        return
     match expected:
         case inspect.StructType():
             yield from _struct(value, expected, path)
+        case inspect.DictType():
+            yield from _names(value, expected, path)
         case inspect.VarTupleType():
             yield from _list(value, expected, path)
         case inspect.LiteralType():
@@ -50,6 +57,22 @@ def _differences(value: Any, expected: inspect.Type, path: Path) -> Iterator[Fin
             yield from _boolean(value, expected, path)
         case _:
             raise TypeError(f"a profile has no {expected}")
+
+
+def _member(value: Any, expected: inspect.UnionType) -> inspect.Type:
+    """What `value` was meant to be: text where there is a choice with text, and the other member else."""
+    members = [_bare(member) for member in expected.types if not isinstance(member, inspect.NoneType)]
+    texts = [member for member in members if isinstance(member, inspect.StrType)]
+    others = [member for member in members if not isinstance(member, inspect.StrType)]
+    (chosen,) = texts if texts and (isinstance(value, str) or not others) else others
+    return chosen
+
+
+def _is_free(expected: inspect.Type) -> bool:
+    """A text of that type may be a word like `any`."""
+    return isinstance(expected, inspect.StrType) and (
+        expected.pattern is None or re.search(expected.pattern, "any") is not None
+    )
 
 
 def _bare(described: inspect.Type) -> inspect.Type:
@@ -78,6 +101,16 @@ def _struct(value: Any, expected: inspect.StructType, path: Path) -> Iterator[Fi
             yield Finding(path, f"{path_text((*path, name))}: missing", f"it is {expectation(field.type)}")
 
 
+def _names(value: Any, expected: inspect.DictType, path: Path) -> Iterator[Finding]:
+    """A mapping whose keys its writer chooses."""
+    if not isinstance(value, dict):
+        yield _wrong_type(value, expected, path, "its keys stand below it, indented, each as `NAME: VALUE`")
+        return
+    for key, item in value.items():
+        yield from _text(key, _bare(expected.key_type), (*path, key))
+        yield from _differences(item, expected.value_type, (*path, key))
+
+
 def _list(value: Any, expected: inspect.VarTupleType, path: Path) -> Iterator[Finding]:
     if not isinstance(value, list):
         hint = "write `[]` for an empty list" if value is None else "begin each item with `- `, or write `[ITEM, ITEM]`"
@@ -100,7 +133,8 @@ def _boolean(value: Any, expected: inspect.BoolType, path: Path) -> Iterator[Fin
         yield _wrong_type(value, expected, path, "write `true` or `false`")
 
 
-def _text(value: Any, expected: inspect.StrType, path: Path) -> Iterator[Finding]:
+def _text(value: Any, expected: inspect.Type, path: Path) -> Iterator[Finding]:
+    assert isinstance(expected, inspect.StrType)
     where = path_text(path)
     if not isinstance(value, str):
         quoted = isinstance(value, bool | int | float)
@@ -155,8 +189,10 @@ def expectation(described: inspect.Type) -> str:
     """What a value of that type is, in a few words; also the reference page's column `type`."""
     match _bare(described):
         case inspect.UnionType(types=types):
-            (some,) = (member for member in types if not isinstance(member, inspect.NoneType))
-            return f"{expectation(some)}, or nothing"
+            members = [expectation(member) for member in types if not isinstance(member, inspect.NoneType)]
+            return ", or ".join([*members, *(["nothing"] if len(members) < len(types) else [])])
+        case inspect.StrType(pattern=str(pattern)):
+            return FORMS[pattern].words
         case inspect.LiteralType(values=values):
             return " or ".join(f"`{value}`" for value in values)
         case inspect.IntType(ge=low, le=high) if low is not None:

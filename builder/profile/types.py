@@ -21,6 +21,7 @@ from appliance.formats.device import (
     UpdateConfig,
     UplinkConfig,
 )
+from appliance.formats.network_policy import Date, NetworkPolicy, Sentence
 
 Architecture = Literal["x86_64", "arm64"]
 HardwareClass = Literal["industrial-pc", "npu-gateway", "smart-camera", "virtual-x86_64", "virtual-arm64"]
@@ -34,17 +35,9 @@ WheelPin = Annotated[
     str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9._+!-]+(?!\n)$", description="NAME==VERSION")
 ]
 MebiBytes = Annotated[int, msgspec.Meta(ge=1, le=1 << 22, description="MiB")]
-Interface = Annotated[
-    str, msgspec.Meta(pattern=r"^[a-z][a-z0-9]{0,14}(?!\n)$", description="interface name in the device")
-]
-Ipv4Interface = Annotated[str, msgspec.Meta(pattern=r"^[0-9.]+/[0-9]{1,2}(?!\n)$", description="address/prefix length")]
-Ipv4Address = Annotated[str, msgspec.Meta(pattern=r"^[0-9.]+(?!\n)$")]
-Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Console = Annotated[str, msgspec.Meta(pattern=r"^tty[A-Z]+[0-9]+(?!\n)$")]
 UsbClass = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{2}(?!\n)$")]
 ModelFile = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._/-]+\.onnx(?!\n)$")]
-Date = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?!\n)$")]
-Sentence = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
 class Hardware(FrozenStruct, frozen=True, kw_only=True):
@@ -132,34 +125,6 @@ class Seal(FrozenStruct, frozen=True, kw_only=True):
     ] = 262144
 
 
-class Link(FrozenStruct, frozen=True, kw_only=True):
-    """One interface and its static address."""
-
-    name: Annotated[Interface, msgspec.Meta(description="Its name in the device.")]
-    driver: Annotated[str, msgspec.Meta(min_length=1, description="The kernel driver that identifies it.")]
-    address: Annotated[Ipv4Interface, msgspec.Meta(description="Static IPv4 address/prefix length.")]
-    gateway: Annotated[Ipv4Address | None, msgspec.Meta(description="Default route; at most one link has it.")] = None
-
-
-class Conduit(FrozenStruct, frozen=True, kw_only=True):
-    """One allowed flow, initiated by a service of ours. Everything else is dropped, in both directions."""
-
-    id: Annotated[Identifier, msgspec.Meta(description="Its name in reports and in the ruleset.")]
-    service: Annotated[Literal["uplink", "update"], msgspec.Meta(description="The service that may use it.")]
-    interface: Annotated[Interface, msgspec.Meta(description="The link that it leaves by.")]
-    peer: Annotated[Ipv4Address, msgspec.Meta(description="The one address that it reaches.")]
-    protocol: Annotated[Literal["tcp", "udp"], msgspec.Meta(description="Transport.")]
-    ports: Annotated[tuple[Port, ...], msgspec.Meta(description="Ports of the peer.")]
-    purpose: Annotated[Sentence, msgspec.Meta(description="Why it exists, for whoever approves it.")]
-
-
-class Network(FrozenStruct, frozen=True, kw_only=True):
-    """Interfaces and conduits."""
-
-    links: Annotated[tuple[Link, ...], msgspec.Meta(description="Interfaces that are brought up.")]
-    conduits: Annotated[tuple[Conduit, ...], msgspec.Meta(description="Flows that are allowed.")]
-
-
 class Development(FrozenStruct, frozen=True, kw_only=True):
     """What must never be in a release image. `edgeseal build --release` refuses a profile that has any of it."""
 
@@ -186,7 +151,7 @@ class Profile(FrozenStruct, frozen=True, kw_only=True):
     software: Annotated[Software, msgspec.Meta(description="What is in the image beside the base.")]
     disk: Annotated[Disk, msgspec.Meta(description="Sizes.")] = Disk()
     seal: Annotated[Seal, msgspec.Meta(description="Compression of the root.")] = Seal()
-    network: Annotated[Network, msgspec.Meta(description="Links and conduits.")]
+    network: Annotated[NetworkPolicy, msgspec.Meta(description="Links, zones and conduits.")]
     inference: Annotated[InferenceConfig, msgspec.Meta(description="Which model judges which source.")]
     uplink: Annotated[UplinkConfig, msgspec.Meta(description="Where verdicts go, and how many may wait.")]
     audit: Annotated[AuditConfig, msgspec.Meta(description="The audit log.")] = AuditConfig()

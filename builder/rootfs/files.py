@@ -10,15 +10,17 @@ from pathlib import Path
 
 from appliance.formats.device import DEVICE_CONFIG_PATH, encode_device_config
 from appliance.formats.identities import USERS
+from appliance.formats.network_policy import NETWORK_POLICY_PATH, encode_network_policy
 from builder.network.ruleset import compile_ruleset
 from builder.profile.rules_board import MASS_STORAGE, STICK_MODULES
-from builder.profile.types import Link, Profile
+from builder.profile.types import Profile
 from builder.rootfs.entries import Directory, File, RootPlan, Symlink, text
+from builder.rootfs.network_files import network_files
 from builder.rootfs.tree import scan
 
 STATIC = Path(__file__).parent / "static"
 LIBRARY_DIRECTORY = {"x86_64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
-SERVICE_UIDS = {"uplink": USERS["edgeseal-uplink"], "update": USERS["edgeseal-update"]}
+SERVICE_UIDS = {name.removeprefix("edgeseal-"): uid for name, uid in USERS.items()}
 VENDOR_ROOT = "usr/lib/edgeseal/vendor-root.json"
 MEDIUM_LABEL = "EDGESEAL"
 MEDIUM_MOUNT = "/run/edgeseal-medium"
@@ -69,7 +71,10 @@ def profile_files(profile: Profile, sealed: Sealed) -> RootPlan:
         DEVICE_CONFIG_PATH.lstrip("/"): File(
             content=encode_device_config(profile.device_config(development=sealed.development))
         ),
-        "usr/lib/edgeseal/nftables.conf": File(content=compile_ruleset(profile, uids=SERVICE_UIDS)),
+        NETWORK_POLICY_PATH.lstrip("/"): File(content=encode_network_policy(profile.network)),
+        "usr/lib/edgeseal/nftables.conf": File(
+            content=compile_ruleset(profile.network, name=profile.name, uids=SERVICE_UIDS)
+        ),
         "usr/lib/edgeseal/recovery.pub.pem": File(content=sealed.recovery_pem),
         "usr/lib/ipe/edgeseal.p7b": File(content=sealed.ipe_policy),
         "usr/lib/systemd/system.conf.d/edgeseal.conf": manager_settings(profile, initrd=False),
@@ -80,7 +85,7 @@ def profile_files(profile: Profile, sealed: Sealed) -> RootPlan:
         **({VENDOR_ROOT: File(content=sealed.vendor_root)} if sealed.vendor_root is not None else {}),
         **_data_files(profile),
         **_medium_files(profile),
-        **_network_files(profile),
+        **network_files(profile.network),
     }
 
 
@@ -213,33 +218,3 @@ def _medium_files(profile: Profile) -> RootPlan:
         # after the boot no module can be loaded, and a stick comes later
         plan["usr/lib/modules-load.d/edgeseal-medium.conf"] = text(*drivers)
     return plan
-
-
-def _network_files(profile: Profile) -> RootPlan:
-    plan: RootPlan = {}
-    for link in profile.network.links:
-        plan[f"usr/lib/systemd/network/10-{link.name}.link"] = text(
-            "[Match]", f"Driver={link.driver}", "", "[Link]", f"Name={link.name}", "MACAddressPolicy=none"
-        )
-        plan[f"usr/lib/systemd/network/10-{link.name}.network"] = _network_file(link)
-    return plan
-
-
-def _network_file(link: Link) -> File:
-    return text(
-        "[Match]",
-        f"Name={link.name}",
-        "",
-        "[Network]",
-        f"Address={link.address}",
-        *([f"Gateway={link.gateway}"] if link.gateway else []),
-        "DHCP=no",
-        "IPv6AcceptRA=no",
-        "LinkLocalAddressing=no",
-        "LLDP=no",
-        "LLMNR=no",
-        "MulticastDNS=no",
-        "",
-        "[Link]",
-        "RequiredForOnline=no",
-    )

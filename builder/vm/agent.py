@@ -10,6 +10,7 @@ from typing import Any
 from appliance.core.errors import EdgesealError
 from appliance.formats.agent import (
     Answer,
+    Connect,
     Hello,
     Python,
     Read,
@@ -66,6 +67,14 @@ class Agent:
             said = answer.error.strip().rsplit("\n", 1)[-1]
             raise EdgesealError(f"in the machine, {' '.join(argv)}: {said}")
         return Finished(tuple(argv), answer.rc, _text(answer.stdout), _text(answer.stderr))
+
+    def connect(self, *, unit: str, uid: int, address: str, port: int, timeout_s: int = 5) -> str:
+        """Try TCP in a unit's control group, as a user: `connected`, `no answer` or the kernel's refusal."""
+        request = Connect(id=self._id(), unit=unit, uid=uid, address=address, port=port, timeout_s=timeout_s)
+        answer = self._ask(request, timeout_s + _EXTRA_S)
+        if not answer.ok:
+            raise EdgesealError(f"in the machine, {unit}: {answer.error.strip().rsplit(chr(10), 1)[-1]}")
+        return str(answer.result)
 
     def python(self, source: str, *, timeout_s: int = 120) -> Any:
         """Run source in the agent and return what it left in `result`. Raises EdgesealError with its traceback."""

@@ -14,6 +14,7 @@ from builder.vm.config import (
     BROKER_ADDRESS,
     BROKER_PORT,
     FRAMES_PORT_NAME,
+    MEDIUM_PLACE,
     MEDIUM_SERIAL,
     SHARE_SERIAL,
     GuestService,
@@ -26,7 +27,12 @@ MACHINE = {"x86_64": "q35,smm=on,vmport=off", "arm64": "virt,gic-version=3"}
 # it and 0.8 s without. arm64: the architected pointer authentication costs TCG about half of its speed.
 CPU = {"x86_64": "max,avx=off,avx2=off,fma=off", "arm64": "max,pauth-impdef=on"}
 TPM_DEVICE = {"x86_64": "tpm-crb", "arm64": "tpm-tis-device"}
-MAC_ADDRESS = "52:54:00:ed:6e:5e"
+# A network card's slot is its place in the profile (udev's ID_PATH pci-0000:00:03.0, …). The first leads to the uplink,
+# the second to the cell, where nobody is until a test comes.
+NETWORK_CARDS = {
+    "x86_64": (("uplink", 3, "52:54:00:ed:6e:5e"), ("cell", 4, "52:54:00:ed:6e:5f")),
+    "arm64": (("uplink", 3, "52:54:00:ed:6e:5e"),),
+}
 
 
 def qemu_arguments(config: QemuConfig) -> list[str]:
@@ -71,13 +77,17 @@ def _disk(config: QemuConfig) -> Iterator[str]:
         below = f"file.driver={config.disk.format},file.file.driver=file,file.file.filename={file}"
         log = f"log.driver=file,log.filename={_path(config.block_log)},log-sector-size=512"
         yield from ("-drive", f"if=none,id=disk,driver=blklogwrites,cache=writeback,discard=unmap,{below},{log}")
-    yield from ("-device", "virtio-blk-pci,drive=disk,bootindex=0,serial=system")
+    # blklogwrites adds to what it logs: a request that was merged to IOV_MAX pieces would be lost
+    merging = "" if config.block_log is None else ",request-merging=off"
+    yield from ("-device", f"virtio-blk-pci,drive=disk,bootindex=0,serial=system{merging}")
     if config.share is not None:
         yield from ("-drive", f"if=none,id=share,format=raw,readonly=on,file=fat:16:{_path(config.share)}")
         yield from ("-device", f"virtio-blk-pci,drive=share,serial={SHARE_SERIAL}")
-    if config.medium is not None:
+    if config.medium is not None and config.plugged:
         yield from ("-drive", f"if=none,id=medium,format=raw,readonly=on,file={_path(config.medium)}")
         yield from ("-device", f"virtio-blk-pci,drive=medium,serial={MEDIUM_SERIAL}")
+    elif config.medium is not None:
+        yield from ("-device", f"pcie-root-port,id={MEDIUM_PLACE}")
 
 
 def _tpm(config: QemuConfig) -> Iterator[str]:
@@ -97,7 +107,11 @@ def _network(config: QemuConfig) -> Iterator[str]:
         words.append(f"guestfwd=tcp:{service.address}:{service.port}-cmd:{relay}")
     words += [f"hostfwd=tcp:127.0.0.1:{item.host_port}-:{item.guest_port}" for item in config.host_forwards]
     yield from ("-netdev", ",".join(words))
-    yield from ("-device", f"virtio-net-pci,netdev=net,mac={MAC_ADDRESS},romfile=")
+    yield from ("-netdev", "hubport,id=router,hubid=0,netdev=net")
+    for hub, (link, slot, address) in enumerate(NETWORK_CARDS[config.architecture]):
+        # a hub: others can be connected while the machine runs
+        yield from ("-netdev", f"hubport,id={link},hubid={hub}")
+        yield from ("-device", f"virtio-net-pci,netdev={link},mac={address},romfile=,addr={slot}")
     if config.pcap is not None:
         yield from ("-object", f"filter-dump,id=pcap,netdev=net,file={_path(config.pcap)}")
 
@@ -119,7 +133,8 @@ def _rest(config: QemuConfig) -> Iterator[str]:
     yield from ("-device", "virtio-rng-pci", "-device", "i6300esb", "-action", "watchdog=reset")
 
 
-_PARTS = (_machine, _firmware, _disk, _tpm, _network, _ports, _rest)
+# The network before everything else on the bus: the others take the slots that are left.
+_PARTS = (_machine, _firmware, _network, _disk, _tpm, _ports, _rest)
 
 
 def _path(path: Path) -> str:

@@ -13,7 +13,7 @@ from builder.host.sandbox import Sandbox
 from builder.vm.agent import Agent
 from builder.vm.arguments import qemu_arguments
 from builder.vm.channel import check_socket_path
-from builder.vm.config import GuestService, HostForward, QemuConfig
+from builder.vm.config import MEDIUM_PLACE, MEDIUM_SERIAL, GuestService, HostForward, QemuConfig
 from builder.vm.console import Console
 from builder.vm.frames import FrameFeeder
 from builder.vm.qmp import Qmp
@@ -31,6 +31,7 @@ class Connections:
     broker_port: int | None = None
     services: tuple[GuestService, ...] = ()
     medium: Path | None = None
+    plugged: bool = True
     log_writes: bool = False
     clock: str = "utc"
     host_forwards: tuple[HostForward, ...] = ()
@@ -111,6 +112,13 @@ class VirtualMachine:
     def wait_for_end(self, *, within_s: float) -> bool:
         """True when the emulator ended by itself, as after a shutdown in the guest."""
         return self._qemu.wait(within_s)
+
+    def plug_in(self) -> None:
+        """Put the medium into its place, which was left empty at the start."""
+        file = {"driver": "file", "filename": str(self.config.medium)}
+        self.qmp.execute("blockdev-add", **{"node-name": "medium", "driver": "raw", "read-only": True, "file": file})
+        device = {"driver": "virtio-blk-pci", "id": "medium", "drive": "medium", "serial": MEDIUM_SERIAL}
+        self.qmp.execute("device_add", bus=MEDIUM_PLACE, **device)
 
     def press_power_button(self) -> None:
         """Ask the guest's operating system to shut down."""

@@ -48,6 +48,11 @@ class Qmp:
             return answer.get("return")
         raise EdgesealError(f"the emulator did not answer {command} within {_ANSWER_S:.0f} s")
 
+    def hand_over(self, descriptor: int, name: str) -> None:
+        """Give the emulator an open file, for later commands to name. Raises EdgesealError."""
+        self._channel.hand_over(descriptor)
+        self.execute("getfd", fdname=name)
+
     def wait_for_event(self, name: str, *, within_s: float, since: int = 0) -> Event:
         """The first event of that name from number `since` on. Raises EdgesealError at the deadline."""
 

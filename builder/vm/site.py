@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from appliance.formats.site_network import SITE_NETWORK_CREDENTIAL, SiteNetwork, encode_site_network
 from builder.vm.config import BROKER_ADDRESS, BROKER_PORT
 
 HISTORIAN = "historian"
@@ -47,7 +48,7 @@ class Site:
 
     def credentials(self) -> dict[str, bytes]:
         """What the device is told, by credential name."""
-        return {
+        return emulated_peers() | {
             "edgeseal.device-id": self.device_id.encode(),
             "edgeseal.broker-host": BROKER_ADDRESS.encode(),
             "edgeseal.broker-port": str(BROKER_PORT).encode(),
@@ -55,6 +56,11 @@ class Site:
             "edgeseal.client-certificate": self.certificate(self.device_id).read_bytes(),
             "edgeseal.client-key": self.key(self.device_id).read_bytes(),
         }
+
+
+def emulated_peers() -> dict[str, bytes]:
+    """The credential that fills the slots of the virtual profiles: where the emulator has their peers."""
+    return {SITE_NETWORK_CREDENTIAL: encode_site_network(SiteNetwork(schema=1, slots={"broker": (BROKER_ADDRESS,)}))}
 
 
 def make_site(directory: Path, *, device_id: str, now: datetime) -> Site:

@@ -51,4 +51,5 @@ def test_partitions(name: str, golden: Golden) -> None:
 
 @pytest.mark.parametrize("name", profile_names())
 def test_packet_filter(name: str, golden: Golden) -> None:
-    golden(HERE / f"{name}.nftables.txt", compile_ruleset(load_profile(name), uids=SERVICE_UIDS).decode())
+    ruleset = compile_ruleset(load_profile(name).network, name=name, uids=SERVICE_UIDS)
+    golden(HERE / f"{name}.nftables.txt", ruleset.decode())

@@ -56,7 +56,7 @@ PURE = (
 """Rules without effects: they never import builder.host. (builder.profile.load is the one that reads a file.)"""
 
 
-GUESTS = ("builder.rootfs.pycompile",)
+GUESTS = ("builder.host.nftguest", "builder.rootfs.pycompile")
 """Scripts that run alone inside a sandbox: the standard library and nothing of ours; no doors there."""
 
 

@@ -187,6 +187,32 @@ class Machine:
 
         wait_until(said, what=f"{self.name}: {unit} says {pattern}", within_s=within_s, check=self.vm.require_alive)
 
+    def told(self, kind: str, **fields: object) -> dict[str, object]:
+        """Wait until the audit log has such an event; the fields of the last one."""
+        self.wait_for_unit("edgeseal-audit.service", within_s=BOOT_S)
+        found: list[dict[str, object]] = []
+
+        def there() -> bool:
+            for entry in self.audit_log():
+                said = dict(entry.event.fields)
+                if entry.event.kind == kind and fields.items() <= said.items():
+                    found.append(said)
+            return bool(found)
+
+        wait_until(there, what=f"the log has {kind} {fields}", within_s=BOOT_S, check=self.vm.require_alive)
+        return found[-1]
+
+    def wait_for_root(self, *, within_s: float = BOOT_S) -> int:
+        """Until systemd runs from the verified root of a slot; that root's version, as the console has it."""
+        wanted = re.compile(r"Welcome to edgeseal [a-z0-9-]+ (\d+)( DEVELOPMENT)?!")
+        hit = wait_until(
+            lambda: wanted.search(self.console),
+            what=f"{self.name}: a root is up",
+            within_s=within_s,
+            check=self._require_hope,
+        )
+        return int(hit[1])
+
     def wait_for_reset(self, *, within_s: float = UNIT_S) -> None:
         """Until the machine resets, by whatever cause."""
         self.vm.qmp.wait_for_event("RESET", within_s=within_s, since=len(self.vm.qmp.events))
@@ -228,6 +254,18 @@ class Machine:
     def write(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
         """Write a file of the device, durably."""
         self.vm.agent.write(path, data, mode=mode)
+
+    def set_clock(self, seconds: int) -> None:
+        """Set the system's clock. seconds: Unix time."""
+        self.python(f"import time\ntime.clock_settime(time.CLOCK_REALTIME, {seconds})")
+
+    def clock(self) -> int:
+        """The system's clock, Unix seconds."""
+        return int(self.python("import time\nresult = int(time.time())"))
+
+    def plug_in_medium(self) -> None:
+        """Put in the medium of its connections."""
+        self.vm.plug_in()
 
     def show(self, frame: Frame) -> None:
         """Hold a picture in front of the camera."""

@@ -108,7 +108,7 @@ def test_the_other_vectors_decode_and_encode_to_the_same_bytes() -> None:
 
 def test_the_agent_vectors() -> None:
     requests = [agent_message(bytes.fromhex(text)) for text in vectors("agent-channel")["from_host_hex"]]
-    assert [type(request).__name__ for request in requests] == ["Run", "Python", "Read", "Write"]
+    assert [type(request).__name__ for request in requests] == ["Run", "Python", "Read", "Write", "Connect"]
     splitter = agent_splitter()
     splitter.feed(b"".join(bytes.fromhex(text) for text in vectors("agent-channel")["from_device_hex"]))
     answers = [decode_from_device(body) for body in iter(splitter.take, None)]
@@ -295,6 +295,12 @@ REFUSED: list[tuple[str, Callable[[bytes], object], bytes, str]] = [
         agent_message,
         b"\0\0\0\x1f" + b'{"kind":"run","id":1,"argv":[]}',
         "agent message: Expected `array` of length >= 1 - at `$.argv`",
+    ),
+    (
+        "a unit that is none",
+        agent_message,
+        b'\0\0\0\x4a{"kind":"connect","id":1,"unit":"../x.service","uid":1,"address":"a","port":1}',
+        "agent message: Expected `str` matching regex '^[a-z][a-z0-9-]{0,62}\\\\.service(?!\\\\n)$' - at `$.unit`",
     ),
     # recovery
     ("escrow", decode_escrow, b"{}\n", "recovery escrow: Object missing required field `volume`"),

@@ -10,11 +10,16 @@ import pytest
 from appliance.formats.audit_event import AUDIT_SOCKET
 from appliance.formats.identities import CLIENTS_GROUP, USERS
 from appliance.formats.judgement import JUDGEMENT_PATH
+from appliance.formats.site_network import SITE_NETWORK_CREDENTIAL
 from appliance.formats.update_state import STATE_PATH
 from appliance.formats.uplink_message import UPLINK_SOCKET
+from appliance.network.keeper import SERVICES as WATCHED
+from appliance.network.keeper import TABLE
+from appliance.network.settings import Settings
 from appliance.update.counter import TPM_DEVICE
 from builder.disk.layout import LABELS
 from builder.host.paths import source_root
+from builder.network.ruleset import SERVICES as SERVICES_WITH_SETS
 
 UNITS = source_root() / "appliance" / "units"
 SERVICES = sorted(path.name for path in UNITS.glob("*.service"))
@@ -22,6 +27,8 @@ ACTIONS = ("edgeseal-fallback.service", "edgeseal-reboot.service")
 """They run no program: systemd itself reboots."""
 SANDBOXED = [name for name in SERVICES if name not in ("edgeseal-agent.service", *ACTIONS)]
 NETWORKED = ("edgeseal-uplink.service", "edgeseal-update.service")
+FILTERS = ("edgeseal-network.service", "edgeseal-ruleset.service")
+"""They speak to the packet filter of the device's network, and to nobody on it."""
 PYTHON = "/usr/bin/python3 -I -m appliance."
 
 
@@ -84,7 +91,7 @@ def test_every_service_is_confined(name: str) -> None:
     assert "User" in found
 
 
-@pytest.mark.parametrize("name", [name for name in SANDBOXED if name != "edgeseal-network.service"])
+@pytest.mark.parametrize("name", [name for name in SANDBOXED if name not in FILTERS])
 def test_who_has_the_internet(name: str) -> None:
     families = settings(name)["RestrictAddressFamilies"][0].split()
     internet = {"AF_INET", "AF_INET6"} & set(families)
@@ -101,7 +108,7 @@ def test_python_only_runs_our_modules_isolated() -> None:
                 assert (source_root() / "appliance" / module / "__main__.py").is_file()
 
 
-@pytest.mark.parametrize("name", ["edgeseal-audit", "edgeseal-uplink", "edgeseal-inference", "edgeseal-update"])
+@pytest.mark.parametrize("name", sorted(USERS))
 def test_long_running_services_are_watched_and_start_again_for_ever(name: str) -> None:
     found = settings(f"{name}.service")
     assert found["Type"] == ["notify"]
@@ -124,13 +131,14 @@ def test_sockets_are_where_the_clients_look(unit: str, path: str) -> None:
 
 
 def test_clients_of_the_sockets_are_in_their_group() -> None:
-    for name in ("uplink", "inference", "update", "health", "recovery-escrow"):
+    for name in ("uplink", "inference", "update", "network", "health", "recovery-escrow"):
         assert settings(f"edgeseal-{name}.service")["SupplementaryGroups"] == [CLIENTS_GROUP[0]]
 
 
 def test_the_inference_service_sees_no_key_of_the_site() -> None:
     assert settings("edgeseal-inference.service")["ImportCredential"] == ["edgeseal.device-id"]
-    for name in ("audit", "health", "network", "recovery-escrow"):
+    assert settings("edgeseal-network.service")["ImportCredential"] == [SITE_NETWORK_CREDENTIAL]
+    for name in ("audit", "health", "ruleset", "recovery-escrow"):
         assert "ImportCredential" not in settings(f"edgeseal-{name}.service")
 
 
@@ -182,16 +190,40 @@ def test_the_health_check_reads_the_state_and_leaves_its_judgement() -> None:
 
 def test_the_health_check_waits_for_every_service() -> None:
     [command] = settings("edgeseal-health.service")["ExecStart"]
-    services = ("audit", "uplink", "inference", "network", "update")
+    services = ("audit", "uplink", "inference", "ruleset", "network", "update")
     assert command.split()[4:] == [f"edgeseal-{name}.service" for name in services]
     assert settings("edgeseal-health.service")["Before"] == ["boot-complete.target"]
     assert "RequiredBy=boot-complete.target" in (UNITS / "edgeseal-health.service").read_text()
 
 
 def test_no_interface_without_the_ruleset() -> None:
-    found = settings("edgeseal-network.service")
+    """What configures interfaces requires the unit that loads the ruleset, and starts after it."""
+    found = settings("edgeseal-ruleset.service")
+    assert found["ExecStart"] == [f"/usr/sbin/nft --file {Settings().ruleset}"]
     assert found["RequiredBy"] == ["systemd-networkd.service"]
     assert {"network-pre.target", "systemd-networkd.service"} <= set(found["Before"][0].split())
+    assert found["Type"] == ["oneshot"]
+    assert found["RemainAfterExit"] == ["yes"]
+
+
+def test_the_watch_over_the_ruleset_has_one_right() -> None:
+    found = settings("edgeseal-network.service")
+    assert found["CapabilityBoundingSet"] == found["AmbientCapabilities"] == ["CAP_NET_ADMIN"]
+    assert found["RestrictAddressFamilies"] == ["AF_NETLINK AF_UNIX"]
+    assert "PrivateUsers" not in found  # the right would be one over another network
+    assert found["ProtectControlGroups"] == ["yes"]  # `strict` hides the tree that it has to read
+    assert "edgeseal-ruleset.service" in found["After"][0].split()
+    assert "Requires" not in found  # it has to tell that the ruleset was not loaded
+
+
+def test_conduits_are_bound_to_the_control_group_of_each_service() -> None:
+    """systemd puts it into the set when the unit starts; the watch compares and fills it after a load."""
+    for name in USERS:
+        service = name.removeprefix("edgeseal-")
+        assert settings(f"{name}.service")["NFTSet"] == [f"cgroup:{TABLE.replace(' ', ':')}:cg_{service}"]
+    assert sorted(WATCHED) == sorted(SERVICES_WITH_SETS) == sorted(name.removeprefix("edgeseal-") for name in USERS)
+    for name in NETWORKED:
+        assert "edgeseal-network.service" in settings(name)["After"][0].split()
 
 
 def test_no_unit_names_a_place_outside_the_image() -> None:

@@ -18,7 +18,7 @@ GOOD = (DATA / "line-3.yaml").read_text()
 
 @dataclass(frozen=True)
 class Row:
-    """One section of bad-profiles.txt."""
+    """One section of a table."""
 
     what: str
     removed: str
@@ -33,8 +33,8 @@ class Row:
         return ("\n" + GOOD).replace("\n" + self.removed, "\n" + self.added, 1)[1:]
 
 
-def rows() -> Iterator[Row]:
-    for section in (DATA / "bad-profiles.txt").read_text().split("\n== ")[1:]:
+def rows(table: str) -> Iterator[Row]:
+    for section in (DATA / table).read_text().split("\n== ")[1:]:
         what, *lines = section.splitlines(keepends=True)
         yield Row(
             what.strip(),
@@ -44,11 +44,11 @@ def rows() -> Iterator[Row]:
         )
 
 
-ROWS = tuple(rows())
+ROWS = (*rows("bad-profiles.txt"), *rows("bad-networks.txt"))
 
 
 def test_there_are_enough_rows() -> None:
-    assert len(ROWS) >= 100
+    assert len(ROWS) >= 150
     assert len({row.what for row in ROWS}) == len(ROWS)
 
 
@@ -136,5 +136,36 @@ def test_problems_as_json(directory: Path, capsys: pytest.CaptureFixture[str]) -
     assert said["error"]["message"] == "version: 0, expected a whole number from 1 to 2147483647"
     assert [(problem["file"], problem["line"], problem["hint"]) for problem in said["problems"]] == [
         ("line-3.yaml", 4, "write 1 or more"),
-        ("line-3.yaml", 41, "did you mean `esp`?"),
+        ("line-3.yaml", 48, "did you mean `esp`?"),
     ]
+
+
+def test_a_review_that_has_passed_is_a_warning(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (directory / "line-3.yaml").write_text(GOOD.replace("review: 2027-06-30", "review: 2020-01-31", 1))
+    assert main(["profile", "check", "line-3.yaml"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "line-3.yaml: nothing wrong\n"
+    assert said.err.startswith(f"warning: {OVERDUE}")
+    assert main(["profile", "check", "--json", "line-3.yaml"]) == 0
+    assert json.loads(capsys.readouterr().out)["overdue"][0] == {
+        "message": "network.conduits[0].review: `2020-01-31` has passed, the conduit `broker` is approved no longer",
+        "file": "line-3.yaml",
+        "line": 101,
+        "hint": "have it reviewed by its owner (plant IT), and write the day until which it is approved",
+    }
+
+
+@pytest.mark.parametrize("words", [("profile", "check"), ("build", "--offline", "--lock", "line-3.lock.json")])
+def test_a_review_that_has_passed_is_an_error_of_a_release(
+    words: tuple[str, ...], directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (directory / "line-3.yaml").write_text(GOOD.replace("review: 2027-06-30", "review: 2020-01-31", 1))
+    assert main([*words, "--release", "./line-3.yaml"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {OVERDUE}")
+    assert [path.name for path in directory.iterdir()] == ["line-3.yaml"]
+
+
+OVERDUE = (
+    "line-3.yaml:101: network.conduits[0].review: `2020-01-31` has passed, the conduit `broker` is approved no longer\n"
+    "hint: have it reviewed by its owner (plant IT), and write the day until which it is approved\n"
+)

@@ -132,5 +132,14 @@ def test_an_empty_root_has_its_mount_points_and_one_usr() -> None:
     assert plan["usr/lib/systemd/system/ctrl-alt-del.target"] == Symlink("/dev/null")
 
 
+def test_what_is_set_for_connections_finds_its_module() -> None:
+    """systemd-sysctl comes behind systemd-modules-load; nft, which would load the module as well, comes later."""
+    settings = lines(static_files()["usr/lib/sysctl.d/90-edgeseal.conf"])
+    assert [line for line in settings if line.startswith("net.netfilter.")] == [
+        "net.netfilter.nf_conntrack_tcp_loose = 0"
+    ]
+    assert "nf_conntrack" in lines(static_files()["usr/lib/modules-load.d/edgeseal-conntrack.conf"])
+
+
 def test_nothing_static_can_be_executed() -> None:
     assert {entry.mode for entry in static_files().values() if isinstance(entry, File)} == {0o644}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -50,11 +51,17 @@ UPDATED = QemuConfig(
     medium=Path("/state/medium.raw"),
     block_log=DIRECTORY / "writes.log",
 )
+PLUGGED_LATER = dataclasses.replace(UPDATED, plugged=False, block_log=None, services=(), clock="1970-01-01T00:00:00")
+
+CONFIGS = [
+    ("x86_64-full", FULL),
+    ("x86_64-updated", UPDATED),
+    ("x86_64-plugged-later", PLUGGED_LATER),
+    ("arm64-plain", PLAIN_ARM),
+]
 
 
-@pytest.mark.parametrize(
-    ("name", "config"), [("x86_64-full", FULL), ("x86_64-updated", UPDATED), ("arm64-plain", PLAIN_ARM)]
-)
+@pytest.mark.parametrize(("name", "config"), CONFIGS)
 def test_the_argument_list(name: str, config: QemuConfig, golden: Golden) -> None:
     golden(DATA / f"qemu-{name}.txt", _readable(qemu_arguments(config)))
 

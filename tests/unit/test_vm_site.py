@@ -44,6 +44,7 @@ def test_credentials_are_smbios_strings_in_private_files(site: Site, tmp_path: P
         "edgeseal.client-certificate",
         "edgeseal.client-key",
         "edgeseal.device-id",
+        "edgeseal.network",
     ]
     head, _, value = paths[1].read_bytes().partition(b"=")
     assert head == b"io.systemd.credential.binary:edgeseal.broker-host"
