@@ -6,6 +6,7 @@ that of Linux's dm-log-writes (Documentation/admin-guide/device-mapper/log-write
 
 from __future__ import annotations
 
+import mmap
 import random
 import struct
 from collections import Counter
@@ -26,7 +27,7 @@ class Write:
     """Whole sectors. offset: bytes from the start of the disk."""
 
     offset: int
-    data: bytes
+    data: bytes | memoryview
 
     def sectors(self) -> range:
         """Numbers of the sectors that it covers."""
@@ -106,12 +107,12 @@ class Replay:
             yield from self._cut("subset", number, [item for item in pending[:until] if self._dice.random() < share])
 
     def _cut(self, kind: str, number: int, writes: Sequence[Write]) -> Iterator[Cut]:
+        self.counts[kind] += 1
         undo = []
         for write in writes:
             end = write.offset + len(write.data)
             undo.append((write.offset, bytes(self.disk[write.offset : end])))
             self.disk[write.offset : end] = write.data
-        self.counts[kind] += 1
         yield Cut(kind, number)
         for offset, data in reversed(undo):
             self.disk[offset : offset + len(data)] = data
@@ -120,10 +121,13 @@ class Replay:
         rest = []
         for write in self._pending:
             if sectors is None or all(sector in sectors for sector in write.sectors()):
-                self.disk[write.offset : write.offset + len(write.data)] = write.data
+                self._settle_write(write)
             else:
                 rest.append(write)
         self._pending = rest
+
+    def _settle_write(self, write: Write) -> None:
+        self.disk[write.offset : write.offset + len(write.data)] = write.data
 
 
 def part_of(write: Write, first: int, last: int) -> Write:
@@ -132,16 +136,30 @@ def part_of(write: Write, first: int, last: int) -> Write:
 
 
 def read_log(path: Path) -> list[Event]:
-    """A dm-log-writes log. Raises ValueError when it is none, or ends early."""
+    """A dm-log-writes log; what was written stays in the file. Raises ValueError when it is none, or ends early.
+
+    QEMU counts the entries in its head only now and then: a log ends where the file does.
+    """
     with path.open("rb") as stream:
-        magic, version, entries, sector = _SUPER.unpack(stream.read(_SUPER.size))
-        if (magic, version) != (_MAGIC, _VERSION) or sector % SECTOR or not sector:
-            raise ValueError(f"{path.name}: no log of block writes")
-        stream.seek(sector)
-        return [event for _ in range(entries) for event in _read_entry(stream.read, sector, path.name)]
+        log = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+    magic, version, entries, sector = _SUPER.unpack_from(log)
+    if (magic, version) != (_MAGIC, _VERSION) or sector % SECTOR or not sector:
+        raise ValueError(f"{path.name}: no log of block writes")
+    at, found = sector, []
+
+    def read(length: int) -> memoryview:
+        nonlocal at
+        at += length
+        return log[at - length : at]
+
+    number = 0
+    while number < entries or at < len(log):
+        found += _read_entry(read, sector, path.name)
+        number += 1
+    return found
 
 
-def _read_entry(read: Callable[[int], bytes], sector: int, name: str) -> Iterator[Event]:
+def _read_entry(read: Callable[[int], memoryview], sector: int, name: str) -> Iterator[Event]:
     raw = read(sector)
     if len(raw) != sector:
         raise ValueError(f"{name}: the log ends inside an entry")
@@ -149,7 +167,7 @@ def _read_entry(read: Callable[[int], bytes], sector: int, name: str) -> Iterato
     if flags & _FLUSH:
         yield Barrier()
     if flags & _MARK:
-        yield Mark(raw[_ENTRY.size : _ENTRY.size + length].rstrip(b"\0").decode())
+        yield Mark(bytes(raw[_ENTRY.size : _ENTRY.size + length]).rstrip(b"\0").decode())
     elif flags & _DISCARD:
         yield Write(at * sector, bytes(count * sector))
     elif count:

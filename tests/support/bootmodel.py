@@ -22,9 +22,10 @@ from functools import cmp_to_key
 from appliance.core.errors import DecodeError
 from builder.signing.pe import pe_sections
 from tests.support.fat import SECTOR, FatError, FatVolume, Node
-from tests.support.tracked_disk import TrackedDisk, digest_of
+from tests.support.layered_disk import LayeredDisk
 
 ENTRIES = "EFI/Linux"
+Disk = bytearray | LayeredDisk
 _COUNTER = re.compile(r"\+(\d+)(?:-(\d+))?\.efi$", re.IGNORECASE)
 _SLOT_LABELS = ("root-a", "root-a-verity", "root-b", "root-b-verity")
 _EROFS_MAGIC = 0xE0F5E1E2
@@ -78,19 +79,19 @@ class BootModel:
         self._tables: dict[bytes, dict[str, tuple[int, int]]] = {}
         self._os_releases: dict[str, tuple[str, str] | None] = {}
 
-    def boot(self, disk: bytearray) -> Outcome:
+    def boot(self, disk: Disk) -> Outcome:
         """Switch it on, again and again while tries are left."""
         try:
             partitions = self.partitions(disk)
             volume = FatVolume(disk, partitions["esp"][0])
-            if hashlib.sha256(volume.read(volume.find("EFI/BOOT/BOOTX64.EFI"))).hexdigest() != self._loader:
+            if _digest(volume.disk, volume.extents(volume.find("EFI/BOOT/BOOTX64.EFI"))) != self._loader:
                 return Outcome(None, 0, (), "firmware refuses the boot loader")
             entries = self._entries(volume)
         except FatError as error:
             return Outcome(None, 0, (), f"the ESP cannot be read: {error}")
         return self._start(disk, partitions, entries)
 
-    def partitions(self, disk: bytearray) -> dict[str, tuple[int, int]]:
+    def partitions(self, disk: Disk) -> dict[str, tuple[int, int]]:
         """label -> (offset, size), from the primary table, as the kernel reads it without `gpt`."""
         head = bytes(disk[SECTOR : 34 * SECTOR])
         if head not in self._tables:
@@ -106,7 +107,10 @@ class BootModel:
         if node.is_directory or not name.endswith(".efi") or name.startswith("auto-"):
             return None
         try:
-            digest = _digest(volume.disk, volume.extents(node))
+            extents = volume.extents(node)
+            if not extents or bytes(volume.disk[extents[0][0] : extents[0][0] + 2]) != b"MZ":
+                return None  # no need to look at the rest
+            digest = _digest(volume.disk, extents)
             if digest not in self._os_releases:
                 self._os_releases[digest] = _os_release(volume.read(node))
         except FatError:
@@ -118,9 +122,7 @@ class BootModel:
         left, done = (int(match[1]), int(match[2] or 0)) if match else (None, 0)
         return LoaderEntry(name, left, done, *release, digest)
 
-    def _start(
-        self, disk: bytearray, partitions: dict[str, tuple[int, int]], entries: Sequence[LoaderEntry]
-    ) -> Outcome:
+    def _start(self, disk: Disk, partitions: dict[str, tuple[int, int]], entries: Sequence[LoaderEntry]) -> Outcome:
         names, stumbled, why = tuple(entry.name for entry in entries), 0, "there is no boot entry"
         for entry in entries:
             image = self._known.get(entry.digest)
@@ -190,7 +192,7 @@ def _os_release(data: bytes) -> tuple[str, str] | None:
     )
 
 
-def _slot_fault(disk: bytearray, partitions: dict[str, tuple[int, int]], image: KnownImage) -> str | None:
+def _slot_fault(disk: Disk, partitions: dict[str, tuple[int, int]], image: KnownImage) -> str | None:
     """Both partitions are found by the UUID in their superblocks; two with the same one are one too many."""
     places = [partitions[label][0] for label in _SLOT_LABELS]
     data = [at for at in places if _erofs_uuid(disk, at) == image.data_uuid]
@@ -204,20 +206,24 @@ def _slot_fault(disk: bytearray, partitions: dict[str, tuple[int, int]], image: 
     return None
 
 
-def _digest(disk: bytearray, extents: Sequence[tuple[int, int]]) -> str:
+def _digest(disk: Disk, extents: Sequence[tuple[int, int]]) -> str:
     """extents: (offset, size) of each piece."""
-    if isinstance(disk, TrackedDisk):
+    if isinstance(disk, LayeredDisk):
         return disk.digest(extents)
-    return digest_of(disk, extents)
+    digest = hashlib.sha256()
+    with memoryview(disk) as view:
+        for at, size in extents:
+            digest.update(view[at : at + size])
+    return digest.hexdigest()
 
 
-def _erofs_uuid(disk: bytearray, at: int) -> bytes:
-    (magic,) = struct.unpack_from("<I", disk, at + 1024)
-    return bytes(disk[at + 1024 + 48 : at + 1024 + 64]) if magic == _EROFS_MAGIC else b""
+def _erofs_uuid(disk: Disk, at: int) -> bytes:
+    block = bytes(disk[at + 1024 : at + 1024 + 64])
+    return block[48:] if struct.unpack_from("<I", block) == (_EROFS_MAGIC,) else b""
 
 
-def _verity_uuid(disk: bytearray, at: int) -> bytes:
-    return bytes(disk[at + 16 : at + 32]) if disk[at : at + 8] == b"verity\0\0" else b""
+def _verity_uuid(disk: Disk, at: int) -> bytes:
+    return bytes(disk[at + 16 : at + 32]) if bytes(disk[at : at + 8]) == b"verity\0\0" else b""
 
 
 def _read_table(head: bytes) -> dict[str, tuple[int, int]]:

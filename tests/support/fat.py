@@ -9,6 +9,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
+
+import numpy
 
 SECTOR = 512
 SLOT = 32
@@ -76,10 +79,17 @@ def read_layout(boot: bytes) -> Layout:
     )
 
 
+class Bytes(Protocol):
+    """A disk, read by slices."""
+
+    def __getitem__(self, place: slice) -> bytes | bytearray:
+        """The bytes."""
+
+
 class FatVolume:
     """Reads out of `disk`, which may change between calls; nothing is remembered but the layout."""
 
-    def __init__(self, disk: bytearray, start: int) -> None:
+    def __init__(self, disk: Bytes, start: int) -> None:
         self.disk, self.start = disk, start
         self.layout = read_layout(self.bytes_at(0, SECTOR))
 
@@ -90,7 +100,7 @@ class FatVolume:
     def next_of(self, cluster: int) -> int:
         """What the first table says of a cluster."""
         self.layout.at(cluster)
-        (value,) = struct.unpack_from("<I", self.disk, self.start + self.layout.tables[0] + 4 * cluster)
+        (value,) = struct.unpack("<I", self.bytes_at(self.layout.tables[0] + 4 * cluster, 4))
         return int(value) & _MASK
 
     def chain(self, first: int) -> list[int]:
@@ -113,14 +123,21 @@ class FatVolume:
         found: list[tuple[int, int]] = []
         left, cluster = node.size, node.cluster
         while left > 0:
-            at, size = self.start + self.layout.at(cluster), min(left, self.layout.cluster)
-            if found and sum(found[-1]) == at:
-                found[-1] = (found[-1][0], found[-1][1] + size)
-            else:
-                found.append((at, size))
-            left -= size
-            cluster = self.next_of(cluster) if left > 0 else 0
+            at = self.start + self.layout.at(cluster)
+            run, following = self._run(cluster, -(-left // self.layout.cluster))
+            found.append((at, min(left, run * self.layout.cluster)))
+            left -= found[-1][1]
+            cluster = following
         return found
+
+    def _run(self, cluster: int, most: int) -> tuple[int, int]:
+        """How many clusters from this one on follow each other, and what the table says of the last of them."""
+        most = min(most, self.layout.count + 2 - cluster)
+        raw = self.bytes_at(self.layout.tables[0] + 4 * cluster, 4 * most)
+        said = numpy.frombuffer(raw, "<u4") & _MASK
+        breaks = numpy.flatnonzero(said[:-1] != numpy.arange(cluster + 1, cluster + most, dtype="<u4"))
+        run = int(breaks[0]) + 1 if len(breaks) else most
+        return run, int(said[run - 1])
 
     def find(self, path: str) -> Node:
         """By path, without regard to case. Raises FatError when it is not there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
 import shutil
@@ -29,6 +30,7 @@ from tests.support.updates import Updates
 
 FAILURES = source_root() / "out" / "vm-failures"
 DEVICE = "line-3"
+SECOND = "second-site"
 
 
 @pytest.fixture(scope="session")
@@ -50,10 +52,31 @@ def plant(shared: Path) -> Updates:
 
     def make(directory: Path) -> None:
         init_keys(directory / "dev", development=True, now=datetime.now(UTC))
-        _updates(directory, directory / "dev").found()
+        founded = _updates(directory, directory / "dev")
+        founded.found()
+        founded.with_another_site(SECOND)
 
     made = once(shared, "plant", make)
     return _updates(made, made / "dev")
+
+
+@pytest.fixture(scope="session")
+def published(shared: Path, plant: Updates, second_plant: Updates, next_image: Image) -> Updates:
+    """The plant, when its vendor has published version 2; the second one has approved it."""
+
+    def make(_: Path) -> None:
+        plant.publish(next_image)
+        second_plant.policy("--confirm", "offline")
+        second_plant.approve(2, "all")
+
+    once(shared, "published", make)
+    return plant
+
+
+@pytest.fixture(scope="session")
+def second_plant(plant: Updates) -> Updates:
+    """The same vendor, and the site as it was founded, for a story that goes on beside the other one."""
+    return dataclasses.replace(plant, site_name=SECOND)
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +119,12 @@ def next_image(shared: Path, keys: KeySet) -> Image:
 def sick_image(shared: Path, keys: KeySet) -> Image:
     """Version 3, as no version must stay: its camera is not there."""
     return _image(shared, keys, "v3-sick", X86, version=3, healthy=False)
+
+
+@pytest.fixture(scope="session")
+def later_image(shared: Path, keys: KeySet) -> Image:
+    """Version 4, as good as version 1."""
+    return _image(shared, keys, "v4", X86, version=4)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 from builder.host.toolstree import tools_tree, vm_tree
 from tests.support.blocklog import Barrier, Event, Mark, Replay, Write, read_log
 from tests.support.bootmodel import BootModel
+from tests.support.broken_updaters import HeadFirst, InPlace
 from tests.support.nbd import write_through_qemu
+from tests.support.recorded_update import LoggedReplay, Survey
 from tests.support.update_disk import LOADER_DIGEST, TinyRelease, make_disk, make_release
 from tests.support.update_story import WORLDS, Device, World
 
@@ -51,6 +54,54 @@ def test_a_log_of_qemu_is_read_and_replayed(made: Made, tmp_path: Path, capsys: 
         print(f"\n  one cut, QEMU's log: {len(outcomes)} points ({dict(replay.counts)})")
     assert {(outcome.version, outcome.stumbled) for outcome in outcomes} == {(1, 0), (2, 0)}
     assert replay.disk == device.disk
+
+
+@pytest.mark.parametrize("kind", [Device, InPlace, HeadFirst])
+def test_a_replay_that_applies_no_write_comes_to_the_same_end(made: Made, kind: type[Device], tmp_path: Path) -> None:
+    """As the log of a real device is replayed: what it does not look at could not have changed the outcome."""
+    releases, shipped = made
+    model = BootModel([release.known for release in releases.values()], loader=LOADER_DIGEST)
+    device = kind(bytearray(shipped), model, WORLDS[0], releases)
+    running = device.running()
+    device.clear(running, releases[2])
+    device.write_slot(running, releases[2])
+    device.install(running, releases[2])
+    image = tmp_path / "disk.raw"
+    image.write_bytes(shipped)
+    plain = Replay(bytearray(shipped), device.log, seed=SEED, samples=8)
+    logged = LoggedReplay(image, device.log, seed=SEED, samples=8)
+    expected = _outcomes(plain, model)
+    found = _outcomes(logged, model)
+    for (what, event), outcomes in expected.items():
+        if what == "torn" and (what, event) not in found:
+            assert set(outcomes) == set(found["boundary", event])
+        else:
+            assert outcomes == found[what, event]
+    assert logged.counts == plain.counts
+    assert logged.unseen > 100
+    assert bytes(logged.disk[0 : len(logged.disk)]) == bytes(plain.disk)
+
+
+def _outcomes(replay: Replay, model: BootModel) -> dict[tuple[str, int], Counter[tuple[int | None, int]]]:
+    found: dict[tuple[str, int], Counter[tuple[int | None, int]]] = defaultdict(Counter)
+    for cut in replay.cuts():
+        outcome = model.boot(replay.disk)
+        found[cut.kind, cut.event][outcome.version, outcome.stumbled] += 1
+    return found
+
+
+def test_a_cut_can_be_made_again(made: Made, tmp_path: Path) -> None:
+    device, model = _updated(made, WORLDS[0])
+    image = tmp_path / "disk.raw"
+    image.write_bytes(made[1])
+    replay = LoggedReplay(image, device.log, seed=SEED, samples=8)
+    survey = Survey(replay, model, seed=SEED)
+    assert not survey.faults
+    points = survey.sample(8)
+    assert {point.outcome.version for point in points} == {1, 2}
+    for number, point in enumerate(points):
+        disk = point.make(image, replay, tmp_path / f"{number}.raw")
+        assert model.boot(bytearray(disk.read_bytes())) == point.outcome
 
 
 def _as_qemu(log: list[Event]) -> Iterator[Event]:
@@ -101,9 +152,11 @@ def test_a_log_that_cannot_be_read(data: bytes, said: str, tmp_path: Path) -> No
         read_log(path)
 
 
-def test_flags_of_a_log(tmp_path: Path) -> None:
+@pytest.mark.parametrize("counted", [4, 2, 0])
+def test_flags_of_a_log(counted: int, tmp_path: Path) -> None:
+    """counted: by the log's head, which QEMU brings up to date only now and then."""
     entries = [(0, 0, 1, b""), (8, 1, 2, b"a" * 512), (9, 2, 4, b""), (0, 0, 8, b"staged")]
-    data = struct.pack("<QQQI", 0x6A736677736872, 1, len(entries), 512).ljust(512, b"\0")
+    data = struct.pack("<QQQI", 0x6A736677736872, 1, counted, 512).ljust(512, b"\0")
     for sector, count, flags, more in entries:
         head = struct.pack("<QQQQ", sector, count, flags, len(more) if flags == 8 else 0)
         data += (head + more).ljust(512, b"\0") if flags == 8 else head.ljust(512, b"\0") + more
