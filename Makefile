@@ -67,7 +67,7 @@ golden: setup  ## rewrite the golden files; the diff is the review
 	@$(BIN)/pytest -q --rewrite-golden tests/unit tests/golden tests/integration/build/test_listing.py
 
 .PHONY: bench
-bench: setup  ## time the build, step by step; then count what updates fetch, beside other tools
+bench: setup  ## time the build, the network proof and its packets; count what updates fetch, beside other tools
 	@$(BIN)/python -m benchmarks.build
 	@$(BIN)/python -m benchmarks.network_prove
 	@.ci/host-packages $(TEST_PACKAGES) $(BENCH_PACKAGES)
