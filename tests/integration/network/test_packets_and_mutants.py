@@ -28,6 +28,9 @@ ONLY_ANSWERS = "only in answers of the kernel"
 BEYOND_PACKETS = ("arp hlen", "arp plen")
 """The kernel drops an ARP frame with other lengths before any hook sees it (arp_rcv): no packet can show that."""
 
+NEVER_ESTABLISHED = "drop-condition: ct state new of ct state new ct count over "
+"""A connection over the number is never established, so it shows in no packet whether established ones are asked."""
+
 
 Limited = dict[tuple[str, str, bool], bool]
 
@@ -50,6 +53,8 @@ def test_packets_and_proof_find_the_same_mutants(name: str, request: pytest.Fixt
             if packets == SAME and is_about_limits(every[index]):
                 packets = by_floods(made, sweeper, index, right)
             found[proof] = found.get(proof, 0) + 1
+            if packets == SAME and NEVER_ESTABLISHED in str(every[index]):
+                continue
             if packets != proof and (packets, proof) != (SAME, ONLY_ANSWERS):
                 differ.append(f"{every[index]}: {packets} by packets, {proof} by the proof")
     print(f"{name}: {len(chosen)} of {len(every)} mutants, {sweeper.sent} packets: {found}")
