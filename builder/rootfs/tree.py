@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from builder.host.paths import source_root
 from builder.rootfs.entries import Directory, Entry, File, RootPlan, Symlink
 
 
@@ -29,6 +30,7 @@ def scan(directory: Path) -> RootPlan:
 def write_tree(plan: RootPlan, target: Path) -> None:
     """Make `target` hold exactly the plan. Files of the cache are hard-linked where the filesystem allows it.
 
+    Files of the checkout never are: an editor that writes in place would change what a finished step has made.
     Modes do not depend on the umask.
     """
     for path in sorted(plan):
@@ -56,7 +58,7 @@ def _make_parents(place: Path, target: Path) -> None:
 
 
 def _write_file(entry: File, place: Path) -> None:
-    if entry.source is not None and entry.source.stat().st_mode & 0o777 == entry.mode:
+    if entry.source is not None and _may_be_linked(entry.source, entry.mode):
         try:
             place.hardlink_to(entry.source)
         except OSError:
@@ -65,3 +67,7 @@ def _write_file(entry: File, place: Path) -> None:
             return
     place.write_bytes(entry.read())
     place.chmod(entry.mode)
+
+
+def _may_be_linked(source: Path, mode: int) -> bool:
+    return source.stat().st_mode & 0o777 == mode and not source.is_relative_to(source_root())

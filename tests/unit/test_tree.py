@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.host.paths import source_root
 from builder.rootfs.entries import Directory, File, RootPlan, Symlink
 from builder.rootfs.tree import scan, write_tree
 
@@ -56,6 +57,14 @@ def test_a_scan_knows_two_kinds_of_files_and_empty_directories(tmp_path: Path, u
         "usr/bin/program": 0o755,
         "var/tmp": 0o755,
     }
+
+
+def test_a_file_of_the_checkout_is_copied_so_that_an_edit_in_place_changes_no_finished_step(tmp_path: Path) -> None:
+    source = source_root() / "appliance/core/errors.py"
+    (tmp_path / "target").mkdir()
+    write_tree({"errors.py": File(source=source, mode=source.stat().st_mode & 0o777)}, tmp_path / "target")
+    assert not (tmp_path / "target/errors.py").samefile(source)
+    assert (tmp_path / "target/errors.py").read_bytes() == source.read_bytes()
 
 
 def test_files_are_linked_when_their_mode_is_right_and_copied_when_it_is_not(tmp_path: Path) -> None:
