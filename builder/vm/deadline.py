@@ -9,6 +9,7 @@ from typing import TypeVar
 from appliance.core.errors import EdgesealError
 
 PAUSE_S = 0.1
+IN_GUEST_S = 2.0
 T = TypeVar("T")
 
 
@@ -31,11 +32,17 @@ class Deadline:
 
 
 def wait_until(
-    found: Callable[[], T | None], *, what: str, within_s: float, check: Callable[[], object] = lambda: None
+    found: Callable[[], T | None],
+    *,
+    what: str,
+    within_s: float,
+    check: Callable[[], object] = lambda: None,
+    every_s: float = PAUSE_S,
 ) -> T:
     """The first value of `found` that is neither None nor False.
 
-    what: what is awaited, for the error. check: called in every round; raises when waiting is hopeless.
+    what: what is awaited, for the error. check: called in every round; raises when waiting is hopeless. every_s: pause
+    between rounds; IN_GUEST_S where a round runs something inside an emulated machine, which has better to do.
     Raises EdgesealError when `within_s` have passed.
     """
     deadline = Deadline(within_s)
@@ -46,4 +53,4 @@ def wait_until(
         check()
         if deadline.passed:
             raise EdgesealError(f"{what}: not within {within_s:.0f} s")
-        time.sleep(PAUSE_S)
+        time.sleep(every_s)
