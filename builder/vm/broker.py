@@ -76,8 +76,22 @@ def broker_settings(site: Site, *, port: int, rules: Path) -> str:
 
 
 def access_rules(site: Site) -> str:
-    """The device may only write, the historian may only read."""
-    return f"user {site.device_id}\ntopic write {TOPICS}\n\nuser {HISTORIAN}\ntopic read {TOPICS}\n"
+    """acl_file of mosquitto.conf(5). A device writes below its own name and reads the two answers that are for it.
+
+    The historian reads everything and writes receipts. A plant names its one namespace; here it may have any depth.
+    """
+    above = ["/".join("+" * depth) for depth in range(2, 6)]
+    device = [
+        f"{right} {namespace}/{site.device_id}/{level}"
+        for namespace in above
+        for right, level in (("write", "#"), ("read", "receipt"), ("read", "certificate"))
+    ]
+    sparkplug = [f"write spBv1.0/+/+/{site.device_id}/#", f"write spBv1.0/+/+/{site.device_id}", "read spBv1.0/STATE/#"]
+    historian = [f"read {TOPICS}", *(f"write {namespace}/+/receipt" for namespace in above), "write spBv1.0/STATE/#"]
+    return "".join(
+        f"user {user}\n" + "".join(f"topic {rule}\n" for rule in rules) + "\n"
+        for user, rules in ((site.device_id, [*device, *sparkplug]), (HISTORIAN, historian))
+    )
 
 
 def _start(directory: Path, site: Site, tree: Sandbox, *, port: int, log: Path) -> Child:

@@ -1,7 +1,11 @@
-"""The receiving end of a run: subscribes at the broker as the site's historian and collects verdicts."""
+"""The receiving end of a run: subscribes at the broker as the site's historian and collects what devices say.
+
+Envelopes and batches alike; in the same order as they arrive. Spec: docs/specs/uplink-envelope.md.
+"""
 
 from __future__ import annotations
 
+import collections
 import queue
 import ssl
 from collections.abc import Callable
@@ -13,6 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from appliance.core.errors import DecodeError, EdgesealError
 from appliance.formats.verdict import Verdict, decode_verdict
+from builder.uplink.receive import Message, is_ours, read_message
 from builder.vm.broker import TOPICS, Broker
 from builder.vm.deadline import Deadline, wait_until
 from builder.vm.site import HISTORIAN
@@ -23,20 +28,34 @@ _STEP_S = 0.5
 
 @dataclass(frozen=True)
 class Received:
-    """One message. verdict: None when the payload is not one."""
+    """One message. payload: as published, of a batch all of it. message: None when the payload is none of a device.
+
+    verdict: None when it is not one.
+    """
 
     topic: str
     payload: bytes
+    message: Message | None
     verdict: Verdict | None
+
+    @property
+    def kind(self) -> str | None:
+        """What the message is, as `verdict` or `update`."""
+        return None if self.message is None else self.message.envelope.kind
 
 
 class Historian:
-    """Everything that the broker passes on, in the order of arrival."""
+    """What the broker passes on. received: all that take() or next() has seen, in the order of arrival.
+
+    messages: those of devices among it, batches opened.
+    """
 
     def __init__(self, broker: Broker) -> None:
         """Connect and subscribe. Raises EdgesealError."""
         self.received: list[Received] = []
-        self._queue: queue.SimpleQueue[Received] = queue.SimpleQueue()
+        self.messages: list[Message] = []
+        self._verdicts: collections.deque[Received] = collections.deque()
+        self._arrived: queue.SimpleQueue[Received] = queue.SimpleQueue()
         self._subscribed = False
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=HISTORIAN, protocol=mqtt.MQTTv5)
         self._client.tls_set_context(_tls(broker))
@@ -50,17 +69,25 @@ class Historian:
         self._client.loop_start()
         wait_until(lambda: self._subscribed, what="the broker accepts the historian", within_s=_CONNECT_S)
 
+    def take(self) -> None:
+        """Put what has arrived meanwhile into `received` and `messages`, without waiting."""
+        while not self._arrived.empty():
+            self._keep(self._arrived.get())
+
     def next(self, *, within_s: float, check: Callable[[], object] = lambda: None) -> Received:
-        """The next message. check: raises when waiting is hopeless. Raises EdgesealError at the deadline."""
+        """The next verdict; whatever else arrives before it only stands in `received`.
+
+        check: raises when waiting is hopeless. Raises EdgesealError at the deadline.
+        """
         deadline = Deadline(within_s)
-        while not deadline.passed:
+        while not self._verdicts:
+            if deadline.passed:
+                raise EdgesealError(f"no verdict came from the broker within {within_s:.0f} s")
             try:
-                self.received.append(self._queue.get(timeout=min(_STEP_S, deadline.left_s)))
+                self._keep(self._arrived.get(timeout=min(_STEP_S, deadline.left_s)))
             except queue.Empty:
                 check()
-                continue
-            return self.received[-1]
-        raise EdgesealError(f"no message came from the broker within {within_s:.0f} s")
+        return self._verdicts.popleft()
 
     def close(self) -> None:
         """Disconnect."""
@@ -81,11 +108,37 @@ class Historian:
         self._subscribed = True
 
     def _on_message(self, _client: object, _data: object, message: Any) -> None:
-        try:
-            verdict = decode_verdict(message.payload)
-        except DecodeError:
-            verdict = None
-        self._queue.put(Received(message.topic, message.payload, verdict))
+        for one in received(message.topic, message.payload, message.properties):
+            self._arrived.put(one)
+
+    def _keep(self, one: Received) -> None:
+        self.received.append(one)
+        if one.message is not None:
+            self.messages.append(one.message)
+        if one.verdict is not None:
+            self._verdicts.append(one)
+
+
+def received(topic: str, payload: bytes, properties: Any) -> tuple[Received, ...]:
+    """What is in one MQTT message. properties: of paho."""
+    content = getattr(properties, "ContentType", "")
+    named = tuple((str(name), str(value)) for name, value in getattr(properties, "UserProperty", ()))
+    try:
+        messages = read_message(topic, payload, content, named) if is_ours(content, named) else ()
+    except DecodeError:
+        messages = ()
+    return tuple(Received(topic, payload, each, _verdict(each)) for each in messages) or (
+        Received(topic, payload, None, None),
+    )
+
+
+def _verdict(message: Message) -> Verdict | None:
+    if message.envelope.kind != "verdict":
+        return None
+    try:
+        return decode_verdict(message.envelope.body)
+    except DecodeError:
+        return None
 
 
 def _tls(broker: Broker) -> ssl.SSLContext:
