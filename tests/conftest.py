@@ -78,6 +78,15 @@ def pytest_make_collect_report(
     return report
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What a test has counted is told, passed or failed (record_property("counts", text))."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, text in report.user_properties:
+                if name == "counts":
+                    terminalreporter.write_line(str(text))
+
+
 def _reason(longrepr: object) -> str:
     return str(longrepr[2]) if isinstance(longrepr, tuple) else str(longrepr)
 

@@ -1,25 +1,22 @@
-"""The audit log on disk. Spec: docs/specs/audit-event.md (v1), section The log.
+"""One entry of the audit log. Spec: docs/specs/audit-log.md (v2), section Entry. Pure.
 
-One canonical JSON line per entry; each names the SHA-256 of the line before it, so a change in the middle shows.
+The log itself is a tree (merkle, tlog_tiles, checkpoint); an entry is the canonical JSON of a LogEntry, final newline
+included. Version 1, lines in one file, is appliance.formats.audit_log_v1.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
 
-from appliance.core.canonical import canonical_json
-from appliance.core.clock import Moment
-from appliance.core.errors import DecodeError, VerificationError
-from appliance.formats.audit_event import AuditEvent, Category, WholeNumber, check_event
-from appliance.formats.device import FrozenStruct, Sha256Hex
+from appliance.core.clock import Moment, TimeQuality
+from appliance.core.errors import DecodeError
+from appliance.formats.audit_event import AuditEvent, Category, WholeNumber
+from appliance.formats.device import FrozenStruct
 from appliance.formats.verdict import BootId
 
-FIRST_PREVIOUS = "0" * 64
-MAX_LINE_BYTES = 8192
+MAX_ENTRY_BYTES = 8192
 
 
 class Sender(FrozenStruct, frozen=True, kw_only=True):
@@ -33,31 +30,36 @@ class Sender(FrozenStruct, frozen=True, kw_only=True):
 class LogEntry(FrozenStruct, frozen=True, kw_only=True):
     """One entry.
 
-    sequence: from 1, without gaps. previous: SHA-256 of the line before, newline included; zeros in the first.
-    boot_id, monotonic_us: order within a boot. wall_us: what the device's clock showed, in microseconds since 1970;
-    never used for order. time_quality: `unproven` until a signed time source exists.
+    index: its place in the log, from 0. boot: counts the boots that this log has seen, from 1. boot_id, monotonic_us:
+    order within a boot. wall_us: what the device's clock showed, in microseconds since 1970; time_quality: what that is
+    worth; never used for order. category: of the event's kind when it was written.
     """
 
-    schema: Literal[1] = 1
-    sequence: Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
-    previous: Sha256Hex
+    schema: Literal[2] = 2
+    index: WholeNumber
+    boot: Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
     boot_id: BootId
     monotonic_us: WholeNumber
     wall_us: WholeNumber
-    time_quality: Literal["unproven"] = "unproven"
+    time_quality: TimeQuality
     sender: Sender
     category: Category
     event: AuditEvent
 
 
-def make_entry(event: AuditEvent, sender: Sender, now: Moment, *, sequence: int, previous: str) -> LogEntry:
+_ENCODER = msgspec.json.Encoder(order="sorted")
+_DECODER = msgspec.json.Decoder(LogEntry)
+
+
+def make_entry(event: AuditEvent, sender: Sender, now: Moment, *, index: int, boot: int) -> LogEntry:
     """The entry for a checked event."""
     return LogEntry(
-        sequence=sequence,
-        previous=previous,
+        index=index,
+        boot=boot,
         boot_id=now.boot_id,
         monotonic_us=now.monotonic_us,
         wall_us=now.wall_us,
+        time_quality=now.quality,
         sender=sender,
         category=event.category,
         event=event,
@@ -65,44 +67,26 @@ def make_entry(event: AuditEvent, sender: Sender, now: Moment, *, sequence: int,
 
 
 def encode_entry(entry: LogEntry) -> bytes:
-    """One line, newline included."""
-    return canonical_json(msgspec.to_builtins(entry))
+    """The canonical bytes. Raises DecodeError when they are too many."""
+    data = _ENCODER.encode(entry) + b"\n"
+    if len(data) > MAX_ENTRY_BYTES:
+        raise DecodeError(f"log entry: {len(data)} bytes, at most {MAX_ENTRY_BYTES} are allowed")
+    return data
 
 
-def line_digest(line: bytes) -> str:
-    """What the next entry has to name as `previous`."""
-    return hashlib.sha256(line).hexdigest()
+def decode_entry(data: bytes, *, index: int) -> LogEntry:
+    """index: where the log has it. Raises DecodeError on anything but the canonical bytes of an entry for that place.
 
-
-def decode_entry(line: bytes) -> LogEntry:
-    """line: with its newline. Raises DecodeError on anything but the canonical bytes of an entry."""
-    if len(line) > MAX_LINE_BYTES:
-        raise DecodeError(f"log entry: {len(line)} bytes, at most {MAX_LINE_BYTES} are allowed")
+    The event is not held against the catalogue: a later version may have more kinds than this one knows.
+    """
+    if len(data) > MAX_ENTRY_BYTES:
+        raise DecodeError(f"log entry: {len(data)} bytes, at most {MAX_ENTRY_BYTES} are allowed")
     try:
-        entry = msgspec.json.decode(line, type=LogEntry)
+        entry = _DECODER.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DecodeError(f"log entry: {error}") from error
-    if encode_entry(entry) != line:
+    if encode_entry(entry) != data:
         raise DecodeError("log entry: not in canonical form")
-    if check_event(entry.event).category != entry.category:
-        raise DecodeError(f"log entry: category {entry.category} is not the one of {entry.event.kind}")
+    if entry.index != index:
+        raise DecodeError(f"log entry: says that it is entry {entry.index}, it is entry {index}")
     return entry
-
-
-def verify_lines(lines: Iterable[bytes], *, after: tuple[int, str] | None = (0, FIRST_PREVIOUS)) -> list[LogEntry]:
-    """Verify a run of consecutive lines and return their entries.
-
-    after: sequence and digest of the line before the first; None trusts the first line's own word for both.
-    Raises DecodeError or VerificationError, naming the entry.
-    """
-    entries = []
-    for line in lines:
-        entry = decode_entry(line)
-        sequence, previous = (entry.sequence - 1, entry.previous) if after is None else after
-        if entry.sequence != sequence + 1:
-            raise VerificationError(f"audit log: entry {entry.sequence} follows entry {sequence}")
-        if entry.previous != previous:
-            raise VerificationError(f"audit log: entry {entry.sequence} does not continue the entry before it")
-        after = (entry.sequence, line_digest(line))
-        entries.append(entry)
-    return entries

@@ -19,7 +19,11 @@ Identifier = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{0,62}(?!\n)$"
 ProfileName = Annotated[
     str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,62}(?!\n)$", description="a profile's file name")
 ]
-Topic = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*(?!\n)$", max_length=200)]
+TopicLevel = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,63}(?!\n)$", description="one level of a topic")]
+PrimaryHost = Annotated[
+    str,
+    msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{0,63}(?!\n)$", description="data waits until it is online; empty for none"),
+]
 Sha256Hex = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}(?!\n)$")]
 
 
@@ -51,19 +55,99 @@ class InferenceConfig(FrozenStruct, frozen=True, kw_only=True):
     deadline_ms: Annotated[int, msgspec.Meta(ge=1, le=600_000, description="per frame")] = 30_000
 
 
-class UplinkConfig(FrozenStruct, frozen=True, kw_only=True):
-    """The uplink service: MQTT 5 over mutual TLS. The broker's address comes from the site, as a credential."""
+class Namespace(FrozenStruct, frozen=True, kw_only=True):
+    """Where the device stands in the plant's unified namespace: the levels of its topics, from the top (ISA-95).
 
-    topic: Topic
-    spool_bytes: Annotated[int, msgspec.Meta(ge=1 << 20, description="budget of the spool on disk")] = 64 << 20
-    receive_maximum: Annotated[int, msgspec.Meta(ge=1, le=1000, description="messages in flight")] = 20
+    The site may say it better, by the credential edgeseal.namespace; a level that is not used is left out.
+    """
+
+    enterprise: TopicLevel
+    site: TopicLevel
+    area: TopicLevel | None = None
+    line: TopicLevel | None = None
+    cell: TopicLevel | None = None
+
+    @property
+    def topic(self) -> str:
+        """The levels, as the beginning of a topic."""
+        return "/".join(level for level in (self.enterprise, self.site, self.area, self.line, self.cell) if level)
+
+
+class LaneConfig(FrozenStruct, frozen=True, kw_only=True):
+    """How much one lane may hold and for how long, and what it takes of the link while others wait.
+
+    share: weight among the lanes that have something to send; the alarm lane goes before all and has none.
+    expiry_s: age at which a message is not sent any more; 0 for never.
+    """
+
+    bytes: Annotated[int, msgspec.Meta(ge=64 << 10, description="budget on disk")]
+    full: Annotated[Literal["refuse", "drop-oldest"], msgspec.Meta(description="when the budget is used up")] = "refuse"
+    expiry_s: Annotated[
+        int,
+        msgspec.Meta(ge=0, le=10 * 366 * 86_400, description="age at which a message is not sent any more; 0: never"),
+    ] = 0
+    share: Annotated[int, msgspec.Meta(ge=1, le=100, description="weight on the link while other lanes wait")] = 50
+
+
+class DataLaneConfig(LaneConfig, frozen=True, kw_only=True):
+    """Live and backlog: the same stream, before and after a connection began.
+
+    share: of live data; the backlog has backlog_share. batch: whether the backlog travels in compressed batches.
+    """
+
+    backlog_share: Annotated[int, msgspec.Meta(ge=1, le=100, description="weight of the backlog")] = 50
+    batch: Annotated[bool, msgspec.Meta(description="the backlog travels in compressed batches")] = True
+
+
+class SparkplugConfig(FrozenStruct, frozen=True, kw_only=True):
+    """Names in Sparkplug B 3.0: the group that the device is a node of, and the host application that must be there."""
+
+    group: TopicLevel
+    primary_host: PrimaryHost = ""
+
+
+class UplinkConfig(FrozenStruct, frozen=True, kw_only=True):
+    """The uplink service: MQTT 5 over mutual TLS. The broker's address comes from the site, as a credential.
+
+    delivery: what ends a message's life in the spool: the broker's PUBACK, or the historian's receipt.
+    powered_off: whether hours without power count towards expiry when nobody can tell how many they were.
+    """
+
+    namespace: Namespace
+    payload: Annotated[Literal["json", "sparkplug-b"], msgspec.Meta(description="form of topics and payloads")] = "json"
+    sparkplug: SparkplugConfig | None = None
+    delivery: Annotated[
+        Literal["broker", "historian"], msgspec.Meta(description="whose word ends a message's life in the spool")
+    ] = "broker"
+    receipt_s: Annotated[int, msgspec.Meta(ge=5, le=86_400, description="wait for a receipt, then send again")] = 120
+    alarm: LaneConfig = LaneConfig(bytes=4 << 20)
+    data: DataLaneConfig = DataLaneConfig(bytes=56 << 20)
+    audit: LaneConfig = LaneConfig(bytes=4 << 20, share=20)
+    powered_off: Annotated[
+        Literal["unaged", "expired"], msgspec.Meta(description="hours without power that nobody could count")
+    ] = "unaged"
+    receive_maximum: Annotated[int, msgspec.Meta(ge=1, le=1000, description="messages in flight")] = 50
     keepalive_s: Annotated[int, msgspec.Meta(ge=5, le=3600)] = 30
+    return_s: Annotated[int, msgspec.Meta(ge=60, le=86_400, description="then the first broker is tried again")] = 600
+    renew_percent: Annotated[int, msgspec.Meta(ge=10, le=90, description="of the certificate's life")] = 66
+
+    @property
+    def spool_bytes(self) -> int:
+        """What all lanes together may hold on disk."""
+        return self.alarm.bytes + self.data.bytes + self.audit.bytes
 
 
 class AuditConfig(FrozenStruct, frozen=True, kw_only=True):
-    """The audit log's budget on disk."""
+    """The audit log.
 
-    log_bytes: Annotated[int, msgspec.Meta(ge=1 << 20)] = 64 << 20
+    full: what happens when the budget is used up. epoch: how long one epoch key signs.
+    """
+
+    log_bytes: Annotated[int, msgspec.Meta(ge=8 << 20, description="budget on disk")] = 64 << 20
+    full: Literal["overwrite-oldest", "stop-control-plane", "halt"] = "overwrite-oldest"
+    epoch: Literal["boot", "day"] = "boot"
+    sender_rate: Annotated[int, msgspec.Meta(ge=1, le=100_000, description="events a second of one service")] = 200
+    sender_burst: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 2000
 
 
 class HealthConfig(FrozenStruct, frozen=True, kw_only=True):

@@ -6,6 +6,8 @@ They stand a second time in appliance/units/edgeseal.sysusers; a test compares.
 from __future__ import annotations
 
 CLIENTS_GROUP = ("edgeseal-clients", 700)
+TPM_GROUP = ("edgeseal-tpm", 710)
+"""May open the TPM: the audit log and the update service."""
 USERS = {
     "edgeseal-audit": 701,
     "edgeseal-uplink": 702,
@@ -13,4 +15,6 @@ USERS = {
     "edgeseal-update": 704,
     "edgeseal-network": 705,
 }
+OFFLINE_USERS = {"edgeseal-watch": 706}
+"""No conduit can be theirs: the ruleset has no set of their control groups."""
 ROOT_UID = 0

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.core.clock import Clock
+from appliance.core.clock import Clock, Moment
 from appliance.core.durable import write_durable
 from appliance.core.errors import DecodeError, EdgesealError
 from appliance.formats.audit_event import AUDIT_SOCKET
@@ -24,9 +24,10 @@ from appliance.health.units import PROPERTIES, UnitState, check_units, decode_sh
 from appliance.machine.audit_client import AuditClient
 from appliance.machine.clock import system_clock
 from appliance.machine.config import load_device_config
+from appliance.machine.credentials import Credentials
 from appliance.machine.exec import run
 from appliance.machine.notify import say
-from appliance.machine.uplink_client import UplinkClient
+from appliance.machine.uplink_client import AlarmBell, UplinkClient
 
 PAUSE_S = 2.0
 EFI_VARIABLES = Path("/sys/firmware/efi/efivars")
@@ -80,9 +81,20 @@ def serve() -> None:
         seconds = wait_until_healthy(required, demands, probe, deadline_s=device.health.deadline_s)
     except EdgesealError as error:
         judge.tell(good=False, reason=str(error), seconds=device.health.deadline_s)
+        _ring(str(error), clock())
         raise
     judge.tell(good=True, reason=in_words(demands), seconds=seconds)
     say(f"<6>this boot is good, after {seconds} s")
+
+
+def _ring(reason: str, moment: Moment) -> None:
+    """The plant should know; a device that the site has not named yet has nobody to tell."""
+    try:
+        device = Credentials.from_environment().device_id()
+    except EdgesealError as error:
+        say(f"<4>no alarm: {error}")
+        return
+    AlarmBell(UPLINK_SOCKET, device).set("boot-judged-bad", True, reason, moment)
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,10 @@ from appliance.machine.config import load_device_config, read_sealed
 from appliance.machine.credentials import Credentials
 from appliance.machine.entry import StopFlag
 from appliance.machine.notify import Notifier, say
-from appliance.machine.uplink_client import UplinkClient
+from appliance.machine.uplink_client import AlarmBell, UplinkClient
 
 SERVICE = "edgeseal-inference"
+NO_FRAMES = "frame-source-lost"
 ROUND_S = 5.0
 RETRY_S = 1.0
 
@@ -57,10 +58,11 @@ def serve(settings: Settings = Settings()) -> None:
     audit = AuditClient(settings.audit_socket)
     judge = _load(settings.models / config.model, config, device, clock, audit)
     source = open_source(config.source, stop)
-    audit.try_record("source-opened", source=config.source.device)
-    audit.try_record("service-started", service=SERVICE)
+    audit.post("source-opened", source=config.source.device)
+    audit.post("service-started", service=SERVICE)
     notifier.ready("judging")
-    loop = Loop(settings, config, judge, source, audit, notifier, clock)
+    bell = AlarmBell(settings.uplink_socket, device)
+    loop = Loop(settings, config, judge, source, audit, notifier, clock, bell)
     while not stop:
         loop.round(stop)
         notifier.alive(loop.status)
@@ -89,6 +91,7 @@ class Loop:
         audit: AuditClient,
         notifier: Notifier,
         clock: Clock,
+        bell: AlarmBell,
     ) -> None:
         self._config = config
         self._judge = judge
@@ -96,6 +99,7 @@ class Loop:
         self._audit = audit
         self._notifier = notifier
         self._clock = clock
+        self._bell = bell
         self._uplink = UplinkClient(settings.uplink_socket)
         self._counts = Counts()
 
@@ -111,6 +115,7 @@ class Loop:
             stop.wait(RETRY_S)
             return
         self._counts.told.discard("source")
+        self._bell.set(NO_FRAMES, False, f"frames come from {self._config.source.device} again", self._clock())
         self._watch_deadline(verdict)
         self._deliver(verdict, stop)
 
@@ -122,12 +127,11 @@ class Loop:
     def finish(self) -> None:
         """Say what was dropped, and close."""
         if self._counts.dropped:
-            self._audit.try_record(
-                "verdicts-dropped", "failure", count=self._counts.dropped, reason="refused by the uplink"
-            )
-        self._audit.try_record("service-stopped", service=SERVICE, reason="asked to")
+            self._audit.post("verdicts-dropped", "failure", count=self._counts.dropped, reason="refused by the uplink")
+        self._audit.post("service-stopped", service=SERVICE, reason="asked to")
         self._source.close()
         self._uplink.close()
+        self._audit.close()
 
     def _deliver(self, verdict: Verdict, stop: StopFlag) -> None:
         """Hand over; an uplink that cannot be reached is waited for. A verdict handed over twice keeps its sequence."""
@@ -152,15 +156,12 @@ class Loop:
     def _dropped(self, answer: Refused) -> None:
         self._counts.dropped += 1
         if self._once("dropped", f"the uplink refused a verdict: {answer.detail}"):
-            self._audit.try_record(
-                "verdicts-dropped", "failure", count=self._counts.dropped, reason=answer.detail[:1024]
-            )
+            self._audit.post("verdicts-dropped", "failure", count=self._counts.dropped, reason=answer.detail[:1024])
 
     def _source_failed(self, error: DecodeError) -> None:
         if self._once("source", str(error)):
-            self._audit.try_record(
-                "source-failed", "failure", source=self._config.source.device, reason=error.message[:1024]
-            )
+            self._audit.post("source-failed", "failure", source=self._config.source.device, reason=error.message[:1024])
+        self._bell.set(NO_FRAMES, True, f"{self._config.source.device}: {error.message}", self._clock())
         self._source.reopen()
 
     def _watch_deadline(self, verdict: Verdict) -> None:
@@ -168,7 +169,7 @@ class Loop:
         if not late:
             self._counts.told.discard("deadline")
         elif self._once("deadline", f"a frame took {verdict.latency_us} us"):
-            self._audit.try_record(
+            self._audit.post(
                 "deadline-missed", "failure", latency_us=verdict.latency_us, deadline_ms=self._config.deadline_ms
             )
 

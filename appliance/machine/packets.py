@@ -56,13 +56,15 @@ class Packet:
 class PacketServer:
     """Serves one listening socket from one thread.
 
-    max_packet: bytes. A connection that sends nothing costs nothing; beyond MAX_CONNECTIONS new ones are closed.
+    max_packet: bytes. A connection that sends nothing costs nothing; beyond MAX_CONNECTIONS new ones are closed, and
+    beyond `per_user` those of one user.
     """
 
-    def __init__(self, listener: socket.socket, *, max_packet: int) -> None:
+    def __init__(self, listener: socket.socket, *, max_packet: int, per_user: int = MAX_CONNECTIONS) -> None:
         listener.setblocking(False)
         self._listener = listener
         self._max_packet = max_packet
+        self._per_user = per_user
         self._connections: set[Connection] = set()
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ, None)
@@ -101,6 +103,9 @@ class PacketServer:
                 sock.close()
                 return
             connection = Connection(sock)
+            if sum(one.peer.uid == connection.peer.uid for one in self._connections) >= self._per_user:
+                sock.close()
+                return
             self._connections.add(connection)
             self._selector.register(sock, selectors.EVENT_READ, connection)
 

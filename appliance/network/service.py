@@ -10,7 +10,7 @@ import hashlib
 import os
 import select
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +18,12 @@ from appliance.core.errors import DecodeError, EdgesealError, InputError
 from appliance.formats.network_policy import NetworkPolicy, decode_network_policy
 from appliance.formats.site_network import SITE_NETWORK_CREDENTIAL, decode_site_network, fill
 from appliance.machine.audit_client import AuditClient
+from appliance.machine.clock import system_clock
 from appliance.machine.config import read_sealed
 from appliance.machine.credentials import Credentials
 from appliance.machine.entry import StopFlag
 from appliance.machine.notify import Notifier, say
+from appliance.machine.uplink_client import AlarmBell
 from appliance.network.driftwatch import Changes, Clocks, DriftWatch
 from appliance.network.drops import Drops
 from appliance.network.dropwatch import DropWatch
@@ -53,7 +55,7 @@ class Sealed:
 def serve(settings: Settings = SEALED) -> None:
     """Run until SIGTERM. Raises EdgesealError: when the ruleset cannot be loaded, the device is closed then."""
     stop = StopFlag()
-    teller = Teller(AuditClient(settings.audit_socket))
+    teller = Teller(AuditClient(settings.audit_socket), _drift_alarm(settings.uplink_socket))
     try:
         _serve(settings, stop, teller)
     finally:
@@ -89,6 +91,16 @@ def _serve(settings: Settings, stop: StopFlag, teller: Teller) -> None:
         notifier.alive(f"in force; {drift.restored} times restored, {drops.seen} drops seen")
     notifier.stopping()
     teller.tell("service-stopped", service=SERVICE, reason="asked to")
+
+
+def _drift_alarm(path: str) -> Callable[[bool, str], None] | None:
+    """Raises and clears the alarm; None when the site has not named the device."""
+    try:
+        bell = AlarmBell(path, Credentials.from_environment().device_id())
+    except EdgesealError:
+        return None
+    clock = system_clock()
+    return lambda active, text: bell.set("ruleset-drift", active, text, clock())
 
 
 def read_root(settings: Settings) -> Sealed:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from appliance.formats.audit_event import AUDIT_SOCKET
 from appliance.formats.network_policy import NETWORK_POLICY_PATH
+from appliance.formats.uplink_message import UPLINK_SOCKET
 
 
 @dataclass(frozen=True)
@@ -16,5 +17,6 @@ class Settings:
     ruleset: Path = Path("/usr/lib/edgeseal/nftables.conf")
     policy: Path = Path(NETWORK_POLICY_PATH)
     audit_socket: str = AUDIT_SOCKET
+    uplink_socket: str = UPLINK_SOCKET
     check_s: float = 60.0
     flush_s: float = 10.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from appliance.machine.notify import say
 
 WAITING = 128
 STOP_S = 20.0
+DRIFT = {"ruleset-drift": True, "ruleset-restored": False}
 
 Fields = dict[str, str | int | bool]
 
@@ -34,8 +36,10 @@ class Tells(Protocol):
 class Teller:
     """Entries are recorded in order; when more than WAITING wait, further ones are only said in the journal."""
 
-    def __init__(self, audit: AuditClient) -> None:
+    def __init__(self, audit: AuditClient, drift: Callable[[bool, str], None] | None = None) -> None:
+        """drift: told when the live ruleset is another one (True) and when it is the sealed one again."""
         self._audit = audit
+        self._drift = drift
         self._waiting: queue.Queue[_Entry | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._work, name="teller", daemon=True)
         self._thread.start()
@@ -63,3 +67,5 @@ class Teller:
                 self._audit.close()
                 return
             self._audit.try_record(entry.kind, entry.result, **entry.fields)
+            if self._drift is not None and entry.kind in DRIFT:
+                self._drift(DRIFT[entry.kind], str(entry.fields.get("differences", "the sealed ruleset is in force")))

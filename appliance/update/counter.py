@@ -7,14 +7,13 @@ raised, by whoever may open the device; nobody can lower it.
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
 from appliance.core.errors import EdgesealError
-from appliance.update.tpm import MAX_ANSWER_BYTES, Attribute, Index, Pause, Tpm, Transmit
+from appliance.machine.tpm import TPM_DEVICE as TPM_DEVICE
+from appliance.machine.tpm import Attribute, Index, Pause, Tpm, Transmit, open_tpm
 
-TPM_DEVICE = Path("/dev/tpmrm0")
 MAX_STEP = 1024  # one write to the TPM's memory each
 _COMMON = Attribute.AUTH_WRITE | Attribute.AUTH_READ | Attribute.OWNER_READ | Attribute.NO_LOCKOUT
 COUNTER = Index(0x0180_6564, _COMMON | Attribute.COUNTER, 8)
@@ -88,21 +87,8 @@ class EpochCounter:
 
 def open_counter(device: Path = TPM_DEVICE, *, pause: Pause) -> EpochCounter | None:
     """The epoch of this machine's TPM; None when it has none. Raises EdgesealError when it cannot be opened."""
-    try:
-        descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise EdgesealError(f"cannot open the TPM {device}: {error.strerror}") from error
-
-    def transmit(command: bytes) -> bytes:
-        try:
-            os.write(descriptor, command)  # the kernel takes a command whole or not at all
-            return os.read(descriptor, MAX_ANSWER_BYTES)
-        except OSError as error:
-            raise EdgesealError(f"the TPM does not answer: {error.strerror}") from error
-
-    return EpochCounter(transmit, pause=pause)
+    transmit = open_tpm(device)
+    return None if transmit is None else EpochCounter(transmit, pause=pause)
 
 
 def _is_written(index: Index | None) -> bool:

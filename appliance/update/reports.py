@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -9,6 +10,7 @@ from typing import Protocol
 from appliance.core.clock import Clock
 from appliance.core.durable import write_durable
 from appliance.core.errors import DecodeError, EdgesealError
+from appliance.formats.alarm import Alarm
 from appliance.formats.update_report import Outcome, UpdateReport, decode_update_report, encode_update_report
 from appliance.formats.update_state import Trial
 from appliance.formats.uplink_message import Accepted, Refused
@@ -22,6 +24,9 @@ class Uplink(Protocol):
     """What is used of an UplinkClient."""
 
     def report(self, report: UpdateReport) -> Accepted | Refused:
+        """See UplinkClient."""
+
+    def alarm(self, alarm: Alarm) -> Accepted | Refused:
         """See UplinkClient."""
 
 
@@ -59,18 +64,22 @@ class Reports:
         """Hand over what waits; what cannot be handed over now waits on."""
         for path in self._waiting():
             try:
-                answer = self._uplink.report(decode_update_report(path.read_bytes()))
+                report = decode_update_report(path.read_bytes())
+                answer = self._uplink.report(report)
             except (OSError, EdgesealError) as error:
                 if not isinstance(error, DecodeError):
                     self._wait(str(error))
                     return
                 say(f"<3>a report is thrown away: {error}")
             else:
-                if isinstance(answer, Refused) and answer.reason == "full":
+                if isinstance(answer, Refused) and answer.reason in ("full", "unwritable"):
                     self._wait(answer.detail)
                     return
                 if isinstance(answer, Refused):
                     say(f"<3>the uplink refuses a report: {answer.detail}")
+                else:
+                    with contextlib.suppress(OSError, EdgesealError):  # the report says the same
+                        self._uplink.alarm(_alarm_of(report))
             path.unlink()
 
     def _wait(self, reason: str) -> None:
@@ -86,3 +95,15 @@ class Reports:
 
     def _waiting(self) -> list[Path]:
         return sorted(self._directory.glob("*.json")) if self._directory.is_dir() else []
+
+
+def _alarm_of(report: UpdateReport) -> Alarm:
+    """Active when the device fell back; the next version that is confirmed ends it."""
+    return Alarm(
+        device=report.device,
+        boot_id=report.boot_id,
+        name="update-fell-back",
+        active=report.outcome == "fell-back",
+        text=f"version {report.version}: {report.reason}"[:256],
+        monotonic_us=report.monotonic_us,
+    )

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from appliance.core.errors import DecodeError, EdgesealError
-from appliance.formats.audit_event import AUDIT_SOCKET
+from appliance.formats.audit_event import AUDIT_SOCKET, AUDIT_TAKES_EVENTS
 from appliance.formats.device import DEVICE_CONFIG_PATH, DeviceConfig
 from appliance.formats.judgement import JUDGEMENT_PATH, decode_judgement
 from appliance.formats.release import Release
@@ -97,6 +97,10 @@ def serve() -> None:
     audit.try_record("service-started", service="edgeseal-update")
     notifier.ready("asks the repositories")
     while not stop:
+        if config.audit.full != "overwrite-oldest" and not Path(AUDIT_TAKES_EVENTS).exists():
+            notifier.alive("waits for the audit log, which takes no events")
+            stop.wait(10)
+            continue
         pause = turns.round()
         notifier.alive(f"next round in {int(pause)} s")
         _wait(stop, notifier, reports, pause)

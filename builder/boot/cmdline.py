@@ -16,6 +16,7 @@ _HARDENING = (
     "module.sig_enforce=1",
     "dm_verity.require_signatures=1",
     "ipe.enforce=1",
+    "audit=1",  # systemd tells of failed units, the kernel of killed processes; edgeseal-watch reads it
     "proc_mem.force_override=never",
     "init_on_alloc=1",
     "init_on_free=1",

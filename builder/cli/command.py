@@ -22,6 +22,7 @@ class Command:
     execute: takes the parsed arguments, returns data made of dict, list, str, int, bool, None (what --json prints).
         Raises EdgesealError. `overdue` of a dict, a list of `problem_data`, is told on stderr as warnings, too.
     render: the same data as text for a person, without a final newline.
+    lines: with --json it writes reports while it runs, one in a line; its result is the last of them.
     """
 
     path: tuple[str, ...]
@@ -30,6 +31,7 @@ class Command:
     execute: Callable[[argparse.Namespace], Any]
     render: Callable[[Any], str]
     exit_code: Callable[[Any], int] = lambda _result: 0
+    lines: bool = False
 
 
 def problem_data(problem: EdgesealError | Problem) -> dict[str, Any]:

@@ -76,7 +76,8 @@ def _run(words: list[str]) -> int:
     result = command.execute(arguments)
     if not arguments.json:
         _warn(result)
-    text = json.dumps(result, indent=2, ensure_ascii=False) if arguments.json else command.render(result)
+    indent = None if command.lines else 2
+    text = json.dumps(result, indent=indent, ensure_ascii=False) if arguments.json else command.render(result)
     if text:
         print(text, flush=True)
     return command.exit_code(result)

@@ -13,6 +13,7 @@ from appliance.formats.approval import Approval, Ring, SitePolicy, UtcOffset, Wi
 from appliance.formats.model_release import model_path
 from appliance.formats.release import release_path
 from builder.cli.command import Command
+from builder.cli.site_ca import CA
 from builder.host.paths import cache_directory, keys_directory
 from builder.publish import site, sitereport, staging
 from builder.publish.ceremony import Ceremony
@@ -386,4 +387,5 @@ COMMANDS = (
     Command(("site", "finish"), "put what was signed in force", _finish_arguments, _finish, _done),
     Command(("site", "refresh"), "renew snapshot and timestamp", _refresh_arguments, _refresh, _done),
     Command(("site", "status"), "what is approved, and by whom", _site_argument, _status, sitereport.render_status),
+    *CA,
 )

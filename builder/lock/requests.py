@@ -119,6 +119,7 @@ VM_PACKAGES = (
     "fdisk",
     "fonts-dejavu-core",
     "fonts-liberation",
+    "litetlog",  # a witness for audit logs that is not ours
     "mosquitto",
     "mtools",
     "ovmf",

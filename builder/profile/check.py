@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from builder.profile import rules_board, rules_disk, rules_network, rules_software
+from builder.profile import rules_board, rules_disk, rules_network, rules_software, rules_uplink
 from builder.profile.problem import Finding
 from builder.profile.rules import Rule, finding
 from builder.profile.types import Profile
 
-RULES: tuple[Rule, ...] = (*rules_board.RULES, *rules_software.RULES, *rules_network.RULES, *rules_disk.RULES)
+RULES: tuple[Rule, ...] = (
+    *rules_board.RULES,
+    *rules_software.RULES,
+    *rules_network.RULES,
+    *rules_uplink.RULES,
+    *rules_disk.RULES,
+)
 
 
 def profile_findings(profile: Profile, *, stem: str) -> Iterator[Finding]:

@@ -34,7 +34,8 @@ def _pattern(of: Any) -> str:
 
 FORMS: dict[str, Form] = {
     _pattern(device.Identifier): Form("lower-case letters, digits and dashes, beginning with a letter", "label-check"),
-    _pattern(device.Topic): Form("an MQTT topic: letters, digits, `_` and `-`, `/` between levels", "plant/line-3"),
+    _pattern(device.TopicLevel): Form("one level of an MQTT topic: letters, digits, `_` and `-`", "line-3"),
+    _pattern(device.PrimaryHost): Form("a Sparkplug host application's id, or nothing between quotes", "historian"),
     _pattern(_DEVICE_NODE): Form("a path below /dev", "/dev/video0"),
     _pattern(device.ProfileName): Form("lower-case letters, digits, `-` and `_`, beginning with a letter", "line-3"),
     _pattern(types.ModuleName): Form("a kernel module's name without suffix", "nft_ct"),

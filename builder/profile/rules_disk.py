@@ -14,6 +14,7 @@ PARTITION_TABLES_MIB = 2
 # The running kernel, the one it falls back to, and the one being written. arm64's kernel image is not compressed.
 _ESP_MINIMUM = {"x86_64": 80, "arm64": 160}
 _BLOCK, _DIGEST = 4096, 32
+_SPOOL_LOG_BYTES = 16 << 20
 _FILESYSTEM_MIB = 32  # LUKS2 header, file system and what its journal keeps
 _LEVELS = {"zstd": 22, "lz4hc": 12}
 
@@ -64,16 +65,20 @@ def hash_slot_holds_the_tree(profile: Profile) -> Iterator[Finding]:
 
 
 def budgets_fit_the_data_partition(profile: Profile) -> Iterator[Finding]:
-    """Spool and audit log are promises: a full disk must not be how a device learns of it."""
+    """Lanes and audit log are promises: a full disk must not be how a device learns of it.
+
+    A damaged spool is kept once beside the new one, and its log file may grow while it is written.
+    """
     left = data_mib(profile)
     if left < profile.disk.data_minimum:
         return  # said by partitions_fit_the_disk
-    budget = -(-(profile.uplink.spool_bytes + profile.audit.log_bytes) // MIB) + _FILESYSTEM_MIB
+    spools = 2 * profile.uplink.spool_bytes + _SPOOL_LOG_BYTES
+    budget = -(-(spools + profile.audit.log_bytes) // MIB) + _FILESYSTEM_MIB
     if budget > left:
         yield finding(
-            ("uplink", "spool_bytes"),
-            f"spool and audit log need {budget} MiB with the file system, {left} MiB are left for data",
-            "lower uplink.spool_bytes or audit.log_bytes, or raise disk.total",
+            ("uplink", "data", "bytes"),
+            f"a spool, one put aside and the audit log need {budget} MiB with the file system, {left} MiB are left",
+            "lower uplink.data.bytes or audit.log_bytes, or raise disk.total",
         )
 
 

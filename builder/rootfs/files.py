@@ -25,6 +25,9 @@ VENDOR_ROOT = "usr/lib/edgeseal/vendor-root.json"
 MEDIUM_LABEL = "EDGESEAL"
 MEDIUM_MOUNT = "/run/edgeseal-medium"
 MEDIUM_MODULES = (*STICK_MODULES, "uas")
+EXPORT_LABEL = "EDGESEALLOG"
+EXPORT_MOUNT = "/run/edgeseal-export"
+EXPORT_UNIT = "edgeseal-audit-export.service"
 MOUNT_POINTS = ("dev", "efi", "proc", "run", "sys", "tmp", "var")
 
 
@@ -185,7 +188,7 @@ def _data_files(profile: Profile) -> RootPlan:
 
 
 def _medium_files(profile: Profile) -> RootPlan:
-    """A removable medium for updates is mounted when it appears; only where the profile lets mass storage in."""
+    """Removable media, for updates and for the audit log: only where the profile lets mass storage in."""
     if MASS_STORAGE not in profile.hardware.usb_classes:
         return {}
     units, device = "usr/lib/systemd/system", f"dev-disk-by\\x2dlabel-{MEDIUM_LABEL}.device"
@@ -213,8 +216,43 @@ def _medium_files(profile: Profile) -> RootPlan:
             f'SUBSYSTEM=="block", ENV{{ID_FS_TYPE}}=="vfat", ENV{{ID_FS_LABEL}}=="{MEDIUM_LABEL}", '
             f'TAG+="systemd", ENV{{SYSTEMD_WANTS}}+="{mount}"'
         ),
+        **_export_files(),
     }
     if drivers:
         # after the boot no module can be loaded, and a stick comes later
         plan["usr/lib/modules-load.d/edgeseal-medium.conf"] = text(*drivers)
     return plan
+
+
+def _export_files() -> RootPlan:
+    """A medium for the audit log is mounted for the copy, and not longer: then it can be pulled out."""
+    units, device = "usr/lib/systemd/system", f"dev-disk-by\\x2dlabel-{EXPORT_LABEL}.device"
+    owner = USERS["edgeseal-audit"]
+    options = (
+        "rw,nosuid,nodev,noexec,noatime,nosymfollow",
+        "dirsync",  # a name before what it replaces is given free: appliance/export/medium.py
+        f"uid={owner},gid={owner},umask=0077,iocharset=ascii",
+    )
+    return {
+        f"{units}/run-edgeseal\\x2dexport.mount": text(
+            "# What is on it is trusted as little as what comes over the network.",
+            "[Unit]",
+            "Description=Removable medium for the audit log",
+            "DefaultDependencies=no",
+            f"BindsTo={device}",
+            f"After={device}",
+            "Conflicts=umount.target",
+            "Before=umount.target",
+            "StopWhenUnneeded=yes",
+            "",
+            "[Mount]",
+            f"What=/dev/disk/by-label/{EXPORT_LABEL}",
+            f"Where={EXPORT_MOUNT}",
+            "Type=vfat",
+            f"Options={','.join(options)}",
+        ),
+        "usr/lib/udev/rules.d/66-edgeseal-export.rules": text(
+            f'SUBSYSTEM=="block", ENV{{ID_FS_TYPE}}=="vfat", ENV{{ID_FS_LABEL}}=="{EXPORT_LABEL}", '
+            f'TAG+="systemd", ENV{{SYSTEMD_WANTS}}+="{EXPORT_UNIT}"'
+        ),
+    }

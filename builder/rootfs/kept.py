@@ -157,7 +157,7 @@ _WHEEL_DROPPED = re.compile(
     r"|^numpy/(f2py|distutils|doc|_pyinstaller)/|^numpy/_core/(include|lib)/"
     r"|^onnxruntime/(transformers|tools|quantization|datasets|backend)/|_test[s]?\.cpython|_rational_tests"
     r"|^securesystemslib/_vendor/(README|test-|ed25519/(\.git|LICENSE|README|science|test_))|^tuf/repository/"
-    r"|^urllib3/(contrib|http2/connection)"
+    r"|^urllib3/(contrib|http2/connection)|^zstandard/(_cffi\.|backend_cffi)|^google/protobuf/compiler/"
     r"|^paho/mqtt/.*\.typed$|\.dist-info/(licenses|RECORD|INSTALLER|REQUESTED|direct_url|top_level|entry_points)"
 )
 

@@ -84,7 +84,8 @@ def _disk(config: QemuConfig) -> Iterator[str]:
         yield from ("-drive", f"if=none,id=share,format=raw,readonly=on,file=fat:16:{_path(config.share)}")
         yield from ("-device", f"virtio-blk-pci,drive=share,serial={SHARE_SERIAL}")
     if config.medium is not None and config.plugged:
-        yield from ("-drive", f"if=none,id=medium,format=raw,readonly=on,file={_path(config.medium)}")
+        fixed = "off" if config.medium_writable else "on"
+        yield from ("-drive", f"if=none,id=medium,format=raw,readonly={fixed},file={_path(config.medium)}")
         yield from ("-device", f"virtio-blk-pci,drive=medium,serial={MEDIUM_SERIAL}")
     elif config.medium is not None:
         yield from ("-device", f"pcie-root-port,id={MEDIUM_PLACE}")

@@ -61,9 +61,9 @@ class QemuConfig:
     tpm_socket: the control socket of a running swtpm, or None for a machine without a TPM.
     broker_port: port on the host's loopback that the guest reaches as BROKER_ADDRESS:BROKER_PORT; None: no network
     beyond the emulator. credentials: files, each one SMBIOS type 11 string. share: directory shown as a read-only disk.
-    services: what else the guest reaches. medium: raw image of a removable medium, read-only. plugged: without it
-    there is an empty place for the medium, and VirtualMachine.plug_in fills it. block_log: file that gets every write
-    to the disk, in dm-log-writes' format. console, pcap: files written.
+    services: what else the guest reaches. medium: raw image of a removable medium. medium_writable: by the guest.
+    plugged: without it there is an empty place for the medium, and VirtualMachine.plug_in fills it. block_log: file
+    that gets every write to the disk, in dm-log-writes' format. console, pcap: files written.
     clock: what the real-time clock begins with, `utc` or YYYY-MM-DDTHH:MM:SS. incoming: start stopped, waiting for a
     saved state.
     """
@@ -81,6 +81,7 @@ class QemuConfig:
     services: tuple[GuestService, ...] = ()
     host_forwards: tuple[HostForward, ...] = ()
     medium: Path | None = None
+    medium_writable: bool = False
     plugged: bool = True
     block_log: Path | None = None
     clock: str = "utc"

@@ -31,6 +31,7 @@ class Connections:
     broker_port: int | None = None
     services: tuple[GuestService, ...] = ()
     medium: Path | None = None
+    medium_writable: bool = False
     plugged: bool = True
     log_writes: bool = False
     clock: str = "utc"
@@ -116,7 +117,8 @@ class VirtualMachine:
     def plug_in(self) -> None:
         """Put the medium into its place, which was left empty at the start."""
         file = {"driver": "file", "filename": str(self.config.medium)}
-        self.qmp.execute("blockdev-add", **{"node-name": "medium", "driver": "raw", "read-only": True, "file": file})
+        fixed = not self.config.medium_writable
+        self.qmp.execute("blockdev-add", **{"node-name": "medium", "driver": "raw", "read-only": fixed, "file": file})
         device = {"driver": "virtio-blk-pci", "id": "medium", "drive": "medium", "serial": MEDIUM_SERIAL}
         self.qmp.execute("device_add", bus=MEDIUM_PLACE, **device)
 
@@ -171,12 +173,13 @@ def _config(directory: Path, state: MachineState, connections: Connections, *, i
 
 def _command(config: QemuConfig, state: MachineState, tree: Sandbox) -> list[str]:
     """QEMU in the sandbox: it sees its own files, and of the network the loopback."""
-    shown = (config.share, config.medium)
+    changed = [config.medium] if config.medium is not None and config.medium_writable else []
+    shown = (config.share, config.medium if not changed else None)
     visible = {*state.backing, *state.credentials, *(path for path in shown if path is not None)}
     binds: dict[Path, str | None] = dict.fromkeys(sorted(visible))
     return tree.command(
         qemu_arguments(config),
-        writable=sorted({config.directory, state.directory, state.disk.path.resolve()}),
+        writable=sorted({config.directory, state.directory, state.disk.path.resolve(), *changed}),
         binds=binds,
         network=True,
         devices=["/dev/kvm"] if config.accelerator == "kvm" else [],

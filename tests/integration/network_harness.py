@@ -19,8 +19,15 @@ from pathlib import Path
 
 import msgspec
 
-from appliance.formats.audit_log import LogEntry, verify_lines
-from appliance.formats.device import DeviceConfig, FrameSource, InferenceConfig, UplinkConfig, encode_device_config
+from appliance.formats.audit_log import LogEntry
+from appliance.formats.device import (
+    DeviceConfig,
+    FrameSource,
+    InferenceConfig,
+    Namespace,
+    UplinkConfig,
+    encode_device_config,
+)
 from appliance.formats.network_policy import NetworkPolicy, encode_network_policy
 from builder.archive.fetch import fetch
 from builder.host.paths import source_root
@@ -31,6 +38,7 @@ from builder.network.ruleset import compile_ruleset
 from builder.rootfs.files import SERVICE_UIDS
 from builder.rootfs.layers import find_package, package_tree, wheel_tree
 from tests.integration.services_harness import Service, listening_socket, wait_until
+from tests.support.audit_log import audit_program, read_log
 
 PROFILE = "virtual-x86_64"
 SITE = "/run/site"
@@ -59,12 +67,6 @@ from appliance.network.sockets import DropSocket
 held = DropSocket()
 print("ready", flush=True)
 time.sleep(600)
-"""
-AUDIT = """
-from pathlib import Path
-from appliance.audit.service import Paths, serve
-from appliance.machine.entry import run_service
-raise SystemExit(run_service(lambda: serve(Paths(config=Path({config!r}), log=Path({log!r})))))
 """
 NETWORK = """
 from pathlib import Path
@@ -257,9 +259,8 @@ class NetworkDevice:
     # ---- what was told
 
     def entries(self, kind: str) -> list[LogEntry]:
-        """The audit log's entries of a kind, its chain verified."""
-        lines = (self.directory / "log").read_bytes().splitlines(keepends=True)
-        return [entry for entry in verify_lines(lines) if entry.event.kind == kind]
+        """The audit log's entries of a kind, its signature and its tree verified."""
+        return [entry for entry in read_log(self.directory / "tlog") if entry.event.kind == kind]
 
     def fields(self, kind: str) -> list[dict[str, str | int | bool]]:
         return [entry.event.fields for entry in self.entries(kind)]
@@ -301,7 +302,7 @@ def network_device(directory: Path, policy: NetworkPolicy) -> Iterator[NetworkDe
     notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notify.bind(str(directory / "notify"))
     listener = listening_socket(directory / "audit.sock")
-    program = AUDIT.format(config=str(directory / "device.json"), log=str(directory / "log"))
+    program = audit_program(directory, directory / "device.json")
     audit = Service("audit", program, directory, listener=listener).ready()
     with new_namespace() as namespace:
         device = NetworkDevice(directory, namespace, device_packages(), cgroups, audit)
@@ -343,7 +344,7 @@ def _config() -> DeviceConfig:
         version=1,
         development=True,
         inference=InferenceConfig(model="none", source=FrameSource(kind="virtio")),
-        uplink=UplinkConfig(topic="net"),
+        uplink=UplinkConfig(namespace=Namespace(enterprise="example", site="net")),
     )
 
 

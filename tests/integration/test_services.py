@@ -20,17 +20,20 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from PIL import Image, ImageDraw, ImageFont
 
-from appliance.formats.audit_log import LogEntry, verify_lines
+from appliance.formats.alarm import Alarm, decode_alarm
+from appliance.formats.audit_log import LogEntry
 from appliance.formats.device import (
     AuditConfig,
     DeviceConfig,
     FrameSource,
     InferenceConfig,
+    Namespace,
     UplinkConfig,
     encode_device_config,
 )
 from appliance.formats.frame import Frame, encode_frame
 from appliance.formats.model_card import ModelCard, encode_model_card
+from appliance.formats.uplink_envelope import Envelope, Lane
 from appliance.formats.uplink_message import Accepted
 from appliance.formats.verdict import Verdict, decode_verdict
 from appliance.machine.audit_client import AuditClient
@@ -39,6 +42,8 @@ from builder.archive.pool import file_sha256
 from builder.host.toolstree import default_pool, vm_tree
 from builder.lock.types import LockedWheel
 from builder.lock.wheels import fetch_wheel
+from builder.uplink.receive import is_ours, read_message
+from builder.uplink.tally import StreamTally
 from tests.integration.services_harness import (
     Authority,
     Mosquitto,
@@ -47,6 +52,7 @@ from tests.integration.services_harness import (
     listening_socket,
     wait_until,
 )
+from tests.support.audit_log import audit_program, read_log
 
 DEVICE = "line-3-cell-7"
 MODEL_WHEEL = LockedWheel(
@@ -57,18 +63,14 @@ MODEL_WHEEL = LockedWheel(
     sha256="3d69e77c18ac05a3e9a157e9a26ecff49e8ef485913eaa57b0921b0419684be6",
 )
 
-AUDIT = """
-from pathlib import Path
-from appliance.audit.service import Paths, serve
-from appliance.machine.entry import run_service
-raise SystemExit(run_service(lambda: serve(Paths(config=Path({config!r}), log=Path({log!r})))))
-"""
 UPLINK = """
 from pathlib import Path
 from appliance.machine.entry import run_service
 from appliance.uplink.service import Settings, serve
-settings = Settings(config=Path({config!r}), spool=Path({spool!r}), audit_socket={audit!r},
-                    publishers=frozenset({{ {uid} }}), readers=frozenset({{ {uid} }}))
+spool = Path({spool!r})
+settings = Settings(config=Path({config!r}), spool=spool, old_spool=spool.with_name("spool.sqlite"),
+                    audit_socket={audit!r}, publishers=frozenset({{ {uid} }}), readers=frozenset({{ {uid} }}),
+                    first_pause_s=0.1)
 raise SystemExit(run_service(lambda: serve(settings)))
 """
 INFERENCE = """
@@ -86,7 +88,8 @@ class Delivered:
 
     topic: str
     verdict: Verdict
-    identity: dict[str, str]
+    envelope: Envelope
+    lane: Lane
 
 
 class Consumer:
@@ -98,6 +101,7 @@ class Consumer:
         context = ssl.create_default_context(cafile=str(directory / "ca.pem"))
         context.load_cert_chain(directory / "historian.pem")
         self.delivered: list[Delivered] = []
+        self.alarms: list[Alarm] = []
         self._subscribed = threading.Event()
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="historian", protocol=mqtt.MQTTv5)
         self._client.tls_set_context(context)
@@ -113,7 +117,7 @@ class Consumer:
 
     def sequences(self) -> list[int]:
         """Spool sequence numbers in order of arrival."""
-        return [int(one.identity["sequence"]) for one in list(self.delivered)]
+        return [one.envelope.sequence for one in list(self.delivered)]
 
     def close(self) -> None:
         """Hang up."""
@@ -127,8 +131,15 @@ class Consumer:
         self._subscribed.set()
 
     def _on_message(self, _client: object, _data: object, message: Any) -> None:
-        identity = dict(message.properties.UserProperty)
-        self.delivered.append(Delivered(message.topic, decode_verdict(message.payload), identity))
+        content = getattr(message.properties, "ContentType", "")
+        named = getattr(message.properties, "UserProperty", ())
+        for one in read_message(message.topic, message.payload, content, named) if is_ours(content, named) else ():
+            if one.envelope.kind == "alarm":
+                self.alarms.append(decode_alarm(one.envelope.body))
+            if one.envelope.kind == "verdict":
+                self.delivered.append(
+                    Delivered(message.topic, decode_verdict(one.envelope.body), one.envelope, one.lane)
+                )
 
 
 class Plant:
@@ -150,7 +161,11 @@ class Plant:
             inference=InferenceConfig(
                 model="page-orientation", source=FrameSource(kind="virtio", device=str(frames), width=640, height=640)
             ),
-            uplink=UplinkConfig(topic="plant/line-3", spool_bytes=16 << 20, receive_maximum=20, keepalive_s=5),
+            uplink=UplinkConfig(
+                namespace=Namespace(enterprise="example", site="plant", line="line-3"),
+                receive_maximum=20,
+                keepalive_s=5,
+            ),
             audit=AuditConfig(),
         )
         self.config = directory / "device.json"
@@ -159,7 +174,7 @@ class Plant:
         self.uplink_socket = directory / "uplink.sock"
         self.audit_listener = listening_socket(self.audit_socket)
         self.uplink_listener = listening_socket(self.uplink_socket)
-        self.log = directory / "log"
+        self.log = directory / "tlog"
         self.provision(self.authority, host="127.0.0.1")
 
     def provision(self, trusted: Authority, *, host: str) -> None:
@@ -179,14 +194,14 @@ class Plant:
 
     def start_audit(self) -> Service:
         """edgeseal-audit, ready."""
-        program = AUDIT.format(config=str(self.config), log=str(self.log))
+        program = audit_program(self.directory, self.config, uplink=self.uplink_socket)
         return Service("audit", program, self.directory, listener=self.audit_listener).ready()
 
     def start_uplink(self) -> Service:
         """edgeseal-uplink, ready. This test's user may publish."""
         program = UPLINK.format(
             config=str(self.config),
-            spool=str(self.directory / "spool.sqlite"),
+            spool=str(self.directory / "outbox.sqlite"),
             audit=str(self.audit_socket),
             uid=Path("/proc/self").stat().st_uid,
         )
@@ -201,12 +216,11 @@ class Plant:
 
     def entries(self) -> list[LogEntry]:
         """The audit log, verified from its first byte."""
-        return verify_lines(self.log.read_bytes().splitlines(keepends=True))
+        return read_log(self.log)
 
     def audited(self, kind: str) -> list[LogEntry]:
-        """Entries of one kind; a line that is being written is not counted."""
-        lines = [line for line in self.log.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-        return [entry for entry in verify_lines(lines) if entry.event.kind == kind]
+        """Entries of one kind, of what is published."""
+        return [entry for entry in read_log(self.log) if entry.event.kind == kind]
 
 
 @pytest.fixture
@@ -286,10 +300,10 @@ def test_frames_become_verdicts_at_the_broker(plant: Plant, models: Path) -> Non
     assert [verdict.sequence for verdict in verdicts] == [1, 2, 3, 4]
     assert [verdict.frame_sequence for verdict in verdicts] == ["0", "1", "2", "3"]
     assert verdicts[0].frame_sha256 == hashlib.sha256(page(None).tobytes()).hexdigest()
-    assert {one.topic for one in consumer.delivered} == {f"plant/line-3/{DEVICE}/verdict"}
-    assert {one.identity["device"] for one in consumer.delivered} == {DEVICE}
+    assert {one.topic for one in consumer.delivered} == {f"example/plant/line-3/{DEVICE}/verdict"}
+    assert {one.envelope.device for one in consumer.delivered} == {DEVICE}
     kinds = [entry.event.kind for entry in plant.entries()]
-    assert kinds[:2] == ["boot-started", "log-opened"]
+    assert kinds[:3] == ["log-began", "epoch-began", "boot-started"]
     assert kinds[-1] == "log-closed"
     assert {"model-loaded", "broker-connected", "source-opened", "service-started", "service-stopped"} <= set(kinds)
     assert all(entry.sender.pid > 0 for entry in plant.entries())
@@ -306,7 +320,12 @@ def test_bytes_that_are_no_frame_are_refused_and_the_port_recovers(plant: Plant,
             wait_until(lambda: plant.audited("source-failed"), "the refusal in the audit log")
             port.write(message(5, page(None)))
             wait_until(lambda: consumer.delivered, "a verdict")
+            wait_until(lambda: len(consumer.alarms) == 2, "the end of the alarm")
     consumer.close()
+    assert [(alarm.name, alarm.active) for alarm in consumer.alarms] == [
+        ("frame-source-lost", True),
+        ("frame-source-lost", False),
+    ]
     [refused] = plant.audited("source-failed")
     assert refused.event.result == "failure"
     assert refused.event.fields["reason"] == "frame: starts with 2f204854, expected 45534652"
@@ -335,9 +354,11 @@ def test_kill_9_of_the_uplink_loses_nothing(plant: Plant) -> None:
             assert uplink.stop() == 0
     consumer.close()
     assert len(expected) == 400
-    assert len({one.identity["epoch"] for one in consumer.delivered}) == 1
-    first_seen = list(dict.fromkeys(consumer.sequences()))
-    assert first_seen == sorted(first_seen)
+    assert len({one.envelope.epoch for one in consumer.delivered}) == 1
+    stream = StreamTally()
+    for one in consumer.delivered:
+        stream.take(one.envelope.sequence, one.lane)
+    assert (stream.missing_count, stream.disordered) == (0, 0)
 
 
 def test_a_broker_that_goes_away_and_comes_back_gets_everything(plant: Plant) -> None:
@@ -391,7 +412,7 @@ def test_every_acknowledged_event_survives_kill_9_of_the_log(plant: Plant) -> No
     audit = plant.start_audit()
     with ending(audit):
         assert audit.stop() == 0
-    entries = {entry.sequence: entry for entry in plant.entries()}
+    entries = {entry.index: entry for entry in plant.entries()}
     assert len(set(recorded)) == 150
     assert all(entries[sequence].event.kind == "service-started" for sequence in recorded)
     endings = [entry.event.fields["ending"] for entry in plant.audited("log-opened")]

@@ -19,7 +19,7 @@ UNITS = source_root() / "appliance" / "units"
 NAMES = sorted(path.name for path in UNITS.iterdir() if path.suffix in (".service", ".socket", ".target", ".path"))
 MAX_EXPOSURE = 1.5
 # The agent is root by design and in no release image; the others run no program.
-EXPOSED = ("edgeseal-agent.service", "edgeseal-fallback.service", "edgeseal-reboot.service")
+EXPOSED = ("edgeseal-agent.service", "edgeseal-fallback.service", "edgeseal-halt.service", "edgeseal-reboot.service")
 
 
 def test_systemd_understands_every_line() -> None:
@@ -33,8 +33,8 @@ def test_systemd_understands_every_line() -> None:
 def test_a_misspelt_line_would_be_seen(tmp_path: Path) -> None:
     shutil.copy(UNITS / "edgeseal-audit.socket", tmp_path)
     text = (UNITS / "edgeseal-audit.service").read_text()
-    (tmp_path / "edgeseal-audit.service").write_text(text.replace("PrivateDevices=yes", "PrivateDevises=yes"))
-    with pytest.raises(EdgesealError, match="PrivateDevises"):
+    (tmp_path / "edgeseal-audit.service").write_text(text.replace("PrivateNetwork=yes", "PrivateNetwurk=yes"))
+    with pytest.raises(EdgesealError, match="PrivateNetwurk"):
         tools_tree().run(
             ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", "edgeseal-audit.service"],
             reason="verify the units",
@@ -47,7 +47,8 @@ def test_systemd_understands_the_mounts(tmp_path: Path) -> None:
     plan = static_files() | profile_files(profile, Sealed(recovery_pem=b"", ipe_policy=b"", development=True))
     mounts = {path: entry for path, entry in plan.items() if path.endswith(".mount")}
     files = {Path(path).name: entry.read() for path, entry in mounts.items() if isinstance(entry, File)}
-    assert set(files) == {"efi.mount", "run-edgeseal\\x2dmedium.mount", "var.mount"}
+    media = {f"run-edgeseal\\x2d{name}.mount" for name in ("export", "medium")}
+    assert set(files) == {"efi.mount", "var.mount", *media}
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
     tools_tree().run(

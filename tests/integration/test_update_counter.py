@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from appliance.core.errors import EdgesealError
+from appliance.machine.tpm import MAX_ANSWER_BYTES, Attribute, Index, Tpm, TpmRefusalError
 from appliance.update.counter import BASE, COUNTER, EpochCounter
-from appliance.update.tpm import MAX_ANSWER_BYTES, Attribute, Index, Tpm, TpmRefusalError
 from builder.host.child import Child
 from builder.host.toolstree import vm_tree
 from builder.vm.deadline import wait_until

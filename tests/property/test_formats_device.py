@@ -29,10 +29,10 @@ from appliance.formats.audit_event import (
     decode_event,
     encode_event,
 )
-from appliance.formats.audit_log import (
+from appliance.formats.audit_log import Sender
+from appliance.formats.audit_log_v1 import (
     FIRST_PREVIOUS,
     MAX_LINE_BYTES,
-    Sender,
     decode_entry,
     encode_entry,
     line_digest,

@@ -14,7 +14,20 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-SERVICES = ("agent", "audit", "fleetview", "health", "inference", "network", "recovery", "uplink", "update", "usb")
+SERVICES = (
+    "agent",
+    "audit",
+    "export",
+    "fleetview",
+    "health",
+    "inference",
+    "network",
+    "recovery",
+    "uplink",
+    "update",
+    "usb",
+    "watch",
+)
 
 SERVICE_LIBRARIES: dict[str, frozenset[str]] = {
     "audit": frozenset({"cryptography"}),
@@ -22,7 +35,7 @@ SERVICE_LIBRARIES: dict[str, frozenset[str]] = {
     "inference": frozenset({"onnxruntime"}),
     "network": frozenset({"nftables"}),
     "recovery": frozenset({"cryptography"}),
-    "uplink": frozenset({"paho"}),
+    "uplink": frozenset({"cryptography", "google", "paho", "zstandard"}),  # google: protobuf, for Sparkplug
     "update": frozenset({"tuf", "urllib3"}),
 }
 """The services' own libraries; each is imported by one module of the service."""
@@ -36,6 +49,7 @@ DEVICE_EYES = (("builder.publish.deviceview", "appliance.update"),)
 PURE = (
     "appliance.core.*",
     "appliance.formats.*",
+    "builder.audit.*",
     "builder.boot.cmdline",
     "builder.boot.cpio",
     "builder.disk.layout",
@@ -52,6 +66,8 @@ PURE = (
     "builder.signing.authenticode",
     "builder.signing.cms",
     "builder.signing.pe",
+    "builder.uplink.[ilpruw]*",
+    "builder.uplink.tally",
 )
 """Rules without effects: they never import builder.host. (builder.profile.load is the one that reads a file.)"""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.core.errors import EdgesealError
-from appliance.formats.audit_log import LogEntry, verify_lines
+from appliance.formats.audit_log import LogEntry
 from appliance.formats.frame import Frame
 from builder.host.sandbox import Sandbox
 from builder.signing.keyset import KeySet
@@ -23,16 +23,17 @@ from builder.vm.agent import Finished
 from builder.vm.boot_stages import require_hope
 from builder.vm.broker import Broker
 from builder.vm.config import DiskFile
-from builder.vm.deadline import wait_until
+from builder.vm.deadline import IN_GUEST_S, wait_until
 from builder.vm.machine import Connections, VirtualMachine
 from builder.vm.site import Site
 from builder.vm.snapshot import Snapshot, freeze, thaw
 from builder.vm.state import MachineState, Wanted, make_state
 from builder.vm.swtpm import manufacture_tpm
+from tests.support.audit_log import FETCH, fetched, verified
 
 BOOT_S = 600.0
 UNIT_S = 300.0
-AUDIT_LOG = "/var/lib/edgeseal-audit/log"
+AUDIT_LOG = "/var/lib/edgeseal-audit/tlog"
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,8 @@ class Machine:
             assert states != ["failed"], f"{unit} failed:\n{self._journal_of(unit)}"
             return states == ["active"]
 
-        wait_until(active, what=f"{self.name}: {unit} is active", within_s=within_s, check=self._require_hope)
+        what = f"{self.name}: {unit} is active"
+        wait_until(active, what=what, within_s=within_s, check=self._require_hope, every_s=IN_GUEST_S)
 
     def wait_for_console(self, pattern: str, *, within_s: float = BOOT_S) -> re.Match[str]:
         """Until the console has said something that matches."""
@@ -185,7 +187,8 @@ class Machine:
             status = self.run(["systemctl", "show", "-P", "StatusText", unit]).stdout
             return re.search(pattern, status + self._journal_of(unit)) is not None
 
-        wait_until(said, what=f"{self.name}: {unit} says {pattern}", within_s=within_s, check=self.vm.require_alive)
+        what = f"{self.name}: {unit} says {pattern}"
+        wait_until(said, what=what, within_s=within_s, check=self.vm.require_alive, every_s=IN_GUEST_S)
 
     def told(self, kind: str, **fields: object) -> dict[str, object]:
         """Wait until the audit log has such an event; the fields of the last one."""
@@ -199,7 +202,8 @@ class Machine:
                     found.append(said)
             return bool(found)
 
-        wait_until(there, what=f"the log has {kind} {fields}", within_s=BOOT_S, check=self.vm.require_alive)
+        what = f"the log has {kind} {fields}"
+        wait_until(there, what=what, within_s=BOOT_S, check=self.vm.require_alive, every_s=IN_GUEST_S)
         return found[-1]
 
     def wait_for_root(self, *, within_s: float = BOOT_S) -> int:
@@ -285,8 +289,11 @@ class Machine:
         return int(self._hello().image_version)
 
     def audit_log(self) -> list[LogEntry]:
-        """The audit log, its chain verified."""
-        return verify_lines(self.read(AUDIT_LOG).splitlines(keepends=True))
+        """The audit log, as it is published every second: its signature and its tree verified."""
+        for _ in range(10):
+            with contextlib.suppress(KeyError):  # the writer went on while the files were collected
+                return verified(fetched(self.python(FETCH.format(directory=AUDIT_LOG))))
+        raise AssertionError(f"{self.name}: the audit log cannot be read")
 
     def audit_events(self) -> list[str]:
         """The kinds of all events in the audit log, oldest first."""

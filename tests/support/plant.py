@@ -18,6 +18,7 @@ from uuid import UUID
 import msgspec
 
 from appliance.core.clock import Moment
+from appliance.formats.alarm import Alarm
 from appliance.formats.approval import Approval, Ring, SitePolicy, encode_policy, policy_path
 from appliance.formats.audit_event import AuditEvent, EventResult, check_event
 from appliance.formats.device import UpdateConfig
@@ -184,13 +185,19 @@ class Uplink:
     def __init__(self) -> None:
         self.reachable = True
         self.reports: list[UpdateReport] = []
+        self.alarms: list[Alarm] = []
 
     def report(self, report: UpdateReport) -> Accepted | Refused:
         """Takes it, if it is reachable."""
         if not self.reachable:
             raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
         self.reports.append(report)
-        return Accepted(id=1, sequence=len(self.reports))
+        return Accepted(id=1, stream="data", sequence=len(self.reports))
+
+    def alarm(self, alarm: Alarm) -> Accepted:
+        """Takes it."""
+        self.alarms.append(alarm)
+        return Accepted(id=1, stream="alarm", sequence=len(self.alarms))
 
 
 class TinyDevice:

@@ -13,6 +13,7 @@ from appliance.formats.device import (
     DeviceConfig,
     FrameSource,
     InferenceConfig,
+    Namespace,
     UplinkConfig,
     decode_device_config,
     encode_device_config,
@@ -115,7 +116,7 @@ def device_config(*, version: int, security_epoch: int, development: bool) -> by
         security_epoch=security_epoch,
         development=development,
         inference=inference,
-        uplink=UplinkConfig(topic="plant/line-3"),
+        uplink=UplinkConfig(namespace=Namespace(enterprise="example", site="plant-4", line="line-3")),
     )
     return encode_device_config(config)
 

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from appliance.formats.audit_event import AUDIT_SOCKET
-from appliance.formats.identities import CLIENTS_GROUP, USERS
+from appliance.audit.facts import PUBLIC_CREDENTIALS
+from appliance.audit.service import Settings as AuditSettings
+from appliance.export.service import Settings as ExportSettings
+from appliance.formats.audit_event import AUDIT_SOCKET, AUDIT_TAKES_EVENTS
+from appliance.formats.identities import CLIENTS_GROUP, OFFLINE_USERS, TPM_GROUP, USERS
 from appliance.formats.judgement import JUDGEMENT_PATH
 from appliance.formats.site_network import SITE_NETWORK_CREDENTIAL
 from appliance.formats.update_state import STATE_PATH
@@ -20,15 +23,21 @@ from appliance.update.counter import TPM_DEVICE
 from builder.disk.layout import LABELS
 from builder.host.paths import source_root
 from builder.network.ruleset import SERVICES as SERVICES_WITH_SETS
+from builder.rootfs.files import EXPORT_MOUNT, EXPORT_UNIT
 
 UNITS = source_root() / "appliance" / "units"
 SERVICES = sorted(path.name for path in UNITS.glob("*.service"))
-ACTIONS = ("edgeseal-fallback.service", "edgeseal-reboot.service")
-"""They run no program: systemd itself reboots."""
+ACTIONS = {
+    "edgeseal-fallback.service": "reboot",
+    "edgeseal-halt.service": "poweroff",
+    "edgeseal-reboot.service": "reboot",
+}
+"""They run no program: systemd itself does it."""
+PULLED_IN_BY_UDEV = "edgeseal-audit-export.service"
 SANDBOXED = [name for name in SERVICES if name not in ("edgeseal-agent.service", *ACTIONS)]
 NETWORKED = ("edgeseal-uplink.service", "edgeseal-update.service")
-FILTERS = ("edgeseal-network.service", "edgeseal-ruleset.service")
-"""They speak to the packet filter of the device's network, and to nobody on it."""
+LISTENERS = ("edgeseal-network.service", "edgeseal-ruleset.service", "edgeseal-watch.service")
+"""They speak to the kernel in the device's network (packet filter, audit records), and to nobody on it."""
 PYTHON = "/usr/bin/python3 -I -m appliance."
 
 
@@ -46,9 +55,9 @@ def test_users_have_the_same_numbers_everywhere() -> None:
     text = (UNITS / "edgeseal.sysusers").read_text()
     users = {name: int(number) for name, number in re.findall(r"^u (\S+) (\d+) ", text, re.MULTILINE)}
     groups = [(name, int(number)) for name, number in re.findall(r"^g (\S+) (\d+)", text, re.MULTILINE)]
-    assert users == USERS
-    assert groups == [CLIENTS_GROUP]
-    assert text.count("/usr/sbin/nologin") == len(USERS)
+    assert users == USERS | OFFLINE_USERS
+    assert groups == [CLIENTS_GROUP, TPM_GROUP]
+    assert text.count("/usr/sbin/nologin") == len(users)
 
 
 def test_every_unit_is_enabled_or_pulled_in() -> None:
@@ -56,17 +65,21 @@ def test_every_unit_is_enabled_or_pulled_in() -> None:
     enabled = re.findall(r"^enable (\S+)$", presets, re.MULTILINE)
     assert len(enabled) == len(set(enabled))
     for path in UNITS.iterdir():
-        if path.suffix in (".service", ".socket", ".target", ".path") and path.name not in ACTIONS:
+        started_otherwise = (*ACTIONS, PULLED_IN_BY_UDEV)
+        if path.suffix in (".service", ".socket", ".target", ".path") and path.name not in started_otherwise:
             assert path.name in enabled
             assert "[Install]" in path.read_text()
+    assert PULLED_IN_BY_UDEV == EXPORT_UNIT
+    assert PULLED_IN_BY_UDEV not in enabled
+    assert "[Install]" not in (UNITS / PULLED_IN_BY_UDEV).read_text()
     assert settings("edgeseal-health.service")["OnFailure"] == ["edgeseal-fallback.service"]
-    assert "edgeseal-reboot.path" in enabled  # of edgeseal-reboot.service
+    assert {"edgeseal-reboot.path", "edgeseal-halt.path"} <= set(enabled)  # of the services of that name
 
 
-@pytest.mark.parametrize("name", ACTIONS)
-def test_a_unit_that_reboots_runs_nothing(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(ACTIONS))
+def test_a_unit_that_ends_the_boot_runs_nothing(name: str) -> None:
     text = (UNITS / name).read_text()
-    assert "SuccessAction=reboot" in text
+    assert f"SuccessAction={ACTIONS[name]}" in text
     assert "Exec" not in text
 
 
@@ -86,12 +99,12 @@ def test_every_service_is_confined(name: str) -> None:
         assert found[key] == ["yes"], key
     assert found["ProtectSystem"] == ["strict"]
     assert found["SystemCallArchitectures"] == ["native"]
-    assert found["CapabilityBoundingSet"][0] in ("", "CAP_NET_ADMIN", "CAP_IPC_LOCK")
+    assert found["CapabilityBoundingSet"][0] in ("", "CAP_NET_ADMIN", "CAP_IPC_LOCK", "CAP_AUDIT_READ CAP_SYSLOG")
     assert found["LimitCORE"] == ["0"]
     assert "User" in found
 
 
-@pytest.mark.parametrize("name", [name for name in SANDBOXED if name not in FILTERS])
+@pytest.mark.parametrize("name", [name for name in SANDBOXED if name not in LISTENERS])
 def test_who_has_the_internet(name: str) -> None:
     families = settings(name)["RestrictAddressFamilies"][0].split()
     internet = {"AF_INET", "AF_INET6"} & set(families)
@@ -108,7 +121,7 @@ def test_python_only_runs_our_modules_isolated() -> None:
                 assert (source_root() / "appliance" / module / "__main__.py").is_file()
 
 
-@pytest.mark.parametrize("name", sorted(USERS))
+@pytest.mark.parametrize("name", sorted(USERS | OFFLINE_USERS))
 def test_long_running_services_are_watched_and_start_again_for_ever(name: str) -> None:
     found = settings(f"{name}.service")
     assert found["Type"] == ["notify"]
@@ -131,14 +144,25 @@ def test_sockets_are_where_the_clients_look(unit: str, path: str) -> None:
 
 
 def test_clients_of_the_sockets_are_in_their_group() -> None:
-    for name in ("uplink", "inference", "update", "network", "health", "recovery-escrow"):
-        assert settings(f"edgeseal-{name}.service")["SupplementaryGroups"] == [CLIENTS_GROUP[0]]
+    for name in (
+        "audit",
+        "uplink",
+        "inference",
+        "update",
+        "network",
+        "health",
+        "recovery-escrow",
+        "watch",
+        "audit-export",
+    ):
+        assert CLIENTS_GROUP[0] in settings(f"edgeseal-{name}.service")["SupplementaryGroups"][0].split()
 
 
 def test_the_inference_service_sees_no_key_of_the_site() -> None:
     assert settings("edgeseal-inference.service")["ImportCredential"] == ["edgeseal.device-id"]
-    assert settings("edgeseal-network.service")["ImportCredential"] == [SITE_NETWORK_CREDENTIAL]
-    for name in ("audit", "health", "ruleset", "recovery-escrow"):
+    assert settings("edgeseal-network.service")["ImportCredential"] == [SITE_NETWORK_CREDENTIAL, "edgeseal.device-id"]
+    assert settings("edgeseal-health.service")["ImportCredential"] == ["edgeseal.device-id"]
+    for name in ("ruleset", "recovery-escrow", "watch", "audit-export"):
         assert "ImportCredential" not in settings(f"edgeseal-{name}.service")
 
 
@@ -146,6 +170,44 @@ def test_the_update_service_sees_where_to_fetch_and_no_private_key() -> None:
     names = settings("edgeseal-update.service")["ImportCredential"]
     wanted = ("device-id", "site-id", "vendor-url", "site-url", "update-ca", "site-root", "groups")
     assert names == [f"edgeseal.{name}" for name in wanted]
+
+
+def test_the_audit_log_sees_public_credentials_alone_and_the_tpm() -> None:
+    found = settings("edgeseal-audit.service")
+    assert found["ImportCredential"] == [f"edgeseal.{name}" for name in PUBLIC_CREDENTIALS]
+    assert not [name for name in PUBLIC_CREDENTIALS if "key" in name or "password" in name]
+    assert found["DeviceAllow"] == [f"{TPM_DEVICE} rw"]
+    for name in ("audit", "update"):
+        assert TPM_GROUP[0] in settings(f"edgeseal-{name}.service")["SupplementaryGroups"][0].split()
+
+
+def test_the_copy_of_the_log_has_the_log_and_the_medium_and_no_key() -> None:
+    found = settings(PULLED_IN_BY_UDEV)
+    places, copy = AuditSettings().places, ExportSettings()
+    assert copy.logs == places.log.parent
+    assert found["ReadOnlyPaths"] == found["RequiresMountsFor"] == [str(copy.logs)]
+    assert found["InaccessiblePaths"] == [str(places.state)]
+    assert found["PrivatePIDs"] == ["yes"], "the writer is the same user: /proc has its view of the disk"
+    assert found["ReadWritePaths"] == [str(copy.medium)] == [EXPORT_MOUNT]
+    assert found["BindsTo"] == ["run-edgeseal\\x2dexport.mount"]
+    assert "run-edgeseal\\x2dexport.mount" in found["After"][0].split()
+    assert found["User"] == settings("edgeseal-audit.service")["User"]
+    assert found["Type"] == ["oneshot"]
+    assert not {"RemainAfterExit", "DeviceAllow", "StateDirectory"} & set(found), "the medium is unmounted at its end"
+    assert TPM_GROUP[0] not in found["SupplementaryGroups"][0].split()
+
+
+def test_the_halt_is_asked_for_where_only_the_audit_log_writes() -> None:
+    [path] = settings("edgeseal-halt.path")["PathExists"]
+    assert path == f"/run/{settings('edgeseal-audit.service')['RuntimeDirectory'][0]}/halt" == str(AuditSettings().halt)
+    assert Path(AUDIT_TAKES_EVENTS).parent == AuditSettings().halt.parent
+
+
+def test_the_watch_over_the_kernel_may_read_and_nothing_else() -> None:
+    found = settings("edgeseal-watch.service")
+    assert found["CapabilityBoundingSet"] == found["AmbientCapabilities"] == ["CAP_AUDIT_READ CAP_SYSLOG"]
+    assert found["DeviceAllow"] == ["/dev/kmsg r"]
+    assert not {"PrivateUsers", "PrivateNetwork", "ProtectKernelLogs"} & set(found)  # records come to none of these
 
 
 def test_what_the_update_service_may_write() -> None:
@@ -168,7 +230,7 @@ def test_the_slot_that_runs_is_not_writable_for_updates() -> None:
         'TEST!="holders/*/dm", MODE="0660"',
     ]
     assert [line for line in lines if "0660" in line] == [
-        'SUBSYSTEM=="tpmrm", KERNEL=="tpmrm0", GROUP="edgeseal-update", MODE="0660"',
+        'SUBSYSTEM=="tpmrm", KERNEL=="tpmrm0", GROUP="edgeseal-tpm", MODE="0660"',
         lines[6],
     ]
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from appliance.core.errors import DecodeError
 from appliance.formats.usb_descriptors import usb_classes
 from appliance.usb.__main__ import judge
+from tests.support.plant import Recorder
 
 CAMERA, KEYBOARD, STORAGE, HUB = 0x0E, 0x03, 0x08, 0x09
 
@@ -74,5 +75,7 @@ def test_only_what_the_profile_names_is_let_in(
 ) -> None:
     (tmp_path / "descriptors").write_bytes(descriptors(*interfaces))
     (tmp_path / "authorized").write_text("0")
-    assert judge(tmp_path, frozenset(allowed)) is let_in
+    said = Recorder()
+    assert judge(tmp_path, frozenset(allowed), said) is let_in  # type: ignore[arg-type]
+    assert said.kinds == ["usb-admitted" if let_in else "usb-refused"]
     assert (tmp_path / "authorized").read_text() == ("1" if let_in else "0")

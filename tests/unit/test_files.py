@@ -9,9 +9,13 @@ import msgspec
 
 from appliance.formats.identities import USERS
 from appliance.update import service
+from builder.host.paths import source_root
 from builder.profile.load import decode_profile
 from builder.rootfs.entries import Directory, File, RootPlan, Symlink
 from builder.rootfs.files import (
+    EXPORT_LABEL,
+    EXPORT_MOUNT,
+    EXPORT_UNIT,
     MEDIUM_MOUNT,
     VENDOR_ROOT,
     Sealed,
@@ -90,12 +94,14 @@ def with_usb(*classes: str, modules: tuple[str, ...] = ()) -> RootPlan:
 
 MOUNT = "usr/lib/systemd/system/run-edgeseal\\x2dmedium.mount"
 RULE = "usr/lib/udev/rules.d/66-edgeseal-medium.rules"
+EXPORT_MOUNT_UNIT = "usr/lib/systemd/system/run-edgeseal\\x2dexport.mount"
+EXPORT_RULE = "usr/lib/udev/rules.d/66-edgeseal-export.rules"
 DRIVERS = "usr/lib/modules-load.d/edgeseal-medium.conf"
 
 
 def test_no_medium_where_mass_storage_is_not_let_in() -> None:
     plan = with_usb("0e", modules=("usb_storage",))
-    assert not {MOUNT, RULE, DRIVERS} & set(plan)
+    assert not {MOUNT, RULE, DRIVERS, EXPORT_MOUNT_UNIT, EXPORT_RULE} & set(plan)
 
 
 def test_a_medium_is_mounted_when_it_appears_and_nothing_on_it_runs() -> None:
@@ -108,6 +114,20 @@ def test_a_medium_is_mounted_when_it_appears_and_nothing_on_it_runs() -> None:
         'ENV{ID_FS_LABEL}=="EDGESEAL", TAG+="systemd", ENV{SYSTEMD_WANTS}+="run-edgeseal\\x2dmedium.mount"'
     )
     assert lines(plan[DRIVERS]) == ["usb_storage", "uas"], "module loading is closed when the stick comes"
+
+
+def test_a_medium_for_the_log_is_mounted_for_the_copy_alone() -> None:
+    plan = with_usb("08")
+    mount, owner = lines(plan[EXPORT_MOUNT_UNIT]), USERS["edgeseal-audit"]
+    assert {"StopWhenUnneeded=yes", f"Where={EXPORT_MOUNT}", "Type=vfat"} <= set(mount)
+    assert "BindsTo=dev-disk-by\\x2dlabel-EDGESEALLOG.device" in mount
+    assert len(EXPORT_LABEL) == 11, "vfat has no longer ones"
+    options = set(mount[-1].removeprefix("Options=").split(","))
+    assert {"rw", "nosuid", "nodev", "noexec", "nosymfollow", "dirsync", "umask=0077"} <= options
+    assert {f"uid={owner}", f"gid={owner}"} <= options
+    [rule] = lines(plan[EXPORT_RULE])
+    assert rule.endswith(f'ENV{{ID_FS_LABEL}}=="{EXPORT_LABEL}", TAG+="systemd", ENV{{SYSTEMD_WANTS}}+="{EXPORT_UNIT}"')
+    assert (source_root() / "appliance/units" / EXPORT_UNIT).is_file()
 
 
 def test_a_medium_that_is_no_stick_needs_no_driver() -> None:

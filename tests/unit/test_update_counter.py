@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from appliance.core.errors import DecodeError, EdgesealError
+from appliance.machine.tpm import BUSY_ATTEMPTS, BUSY_PAUSE_S, OWNER, Attribute, Index, Tpm
 from appliance.update.counter import BASE, COUNTER, MAX_STEP, EpochCounter, open_counter
-from appliance.update.tpm import BUSY_ATTEMPTS, BUSY_PAUSE_S, OWNER, Attribute, Index, Tpm
 
 DEFINE, INCREMENT, WRITE, LOCK, READ, DESCRIBE = 0x12A, 0x134, 0x137, 0x138, 0x14E, 0x169
 

@@ -8,6 +8,7 @@ import pytest
 
 from appliance.core.clock import Moment
 from appliance.core.errors import EdgesealError
+from appliance.formats.alarm import Alarm
 from appliance.formats.update_report import UpdateReport
 from appliance.formats.update_state import Trial
 from appliance.formats.uplink_message import Accepted, Refused
@@ -20,6 +21,7 @@ class Answers:
     def __init__(self, *answers: Accepted | Refused | Exception) -> None:
         self.answers = list(answers)
         self.taken: list[int] = []
+        self.alarms: list[tuple[str, bool, str]] = []
 
     def report(self, report: UpdateReport) -> Accepted | Refused:
         """The next answer."""
@@ -28,6 +30,11 @@ class Answers:
             raise answer
         self.taken.append(report.version)
         return answer
+
+    def alarm(self, alarm: Alarm) -> Accepted:
+        """Always taken."""
+        self.alarms.append((alarm.name, alarm.active, alarm.text))
+        return Accepted(id=1, stream="alarm", sequence=1)
 
 
 TAKEN = Accepted(id=1, sequence=1)
@@ -40,9 +47,10 @@ TAKEN = Accepted(id=1, sequence=1)
         (ConnectionResetError("gone"), 2),
         (EdgesealError("no sense"), 2),
         (Refused(id=1, reason="full", detail="the spool holds 9 bytes"), 2),
+        (Refused(id=1, reason="unwritable", detail="the spool cannot be written: disk I/O error"), 2),
         (Refused(id=1, reason="not-allowed", detail="the report names another device"), 0),
     ],
-    ids=["taken", "unreachable", "nonsense", "full", "refused for good"],
+    ids=["taken", "unreachable", "nonsense", "full", "no disk", "refused for good"],
 )
 def test_a_report_waits_until_it_is_taken(tmp_path: Path, first: Accepted | Refused | Exception, kept: int) -> None:
     uplink = Answers(first, TAKEN)
@@ -52,6 +60,19 @@ def test_a_report_waits_until_it_is_taken(tmp_path: Path, first: Accepted | Refu
     reports.send()
     assert len(list((tmp_path / "reports").iterdir())) == kept
     assert kept or uplink.taken[-1] == 10, "the older one first"
+
+
+def test_a_fall_back_is_an_alarm_that_the_next_confirmed_version_ends(tmp_path: Path) -> None:
+    uplink = Answers(TAKEN, Refused(id=1, reason="malformed", detail="no"), TAKEN)
+    reports = Reports(tmp_path / "reports", uplink, device=lambda: "cell-7", clock=lambda: Moment("0" * 32, 1, 0))
+    reports.keep(trial(8), "fell-back", running=7, reason="sick")
+    reports.keep(trial(9), "fell-back", running=7, reason="refused, so nobody hears of it")
+    reports.keep(trial(10), "confirmed", running=10, reason="good")
+    reports.send()
+    assert uplink.alarms == [
+        ("update-fell-back", True, "version 8: sick"),
+        ("update-fell-back", False, "version 10: good"),
+    ]
 
 
 def test_a_report_that_a_cut_left_damaged_holds_nothing_up(tmp_path: Path) -> None:

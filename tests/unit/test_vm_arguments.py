@@ -66,6 +66,12 @@ def test_the_argument_list(name: str, config: QemuConfig, golden: Golden) -> Non
     golden(DATA / f"qemu-{name}.txt", _readable(qemu_arguments(config)))
 
 
+def test_a_medium_is_written_only_where_that_is_asked_for() -> None:
+    for writable, word in ((False, "readonly=on"), (True, "readonly=off")):
+        config = dataclasses.replace(UPDATED, medium_writable=writable)
+        assert f"if=none,id=medium,format=raw,{word},file=/state/medium.raw" in qemu_arguments(config)
+
+
 def test_a_path_with_a_comma_would_be_two_options() -> None:
     config = QemuConfig(
         architecture="x86_64",

@@ -56,7 +56,16 @@ def test_the_broker_demands_certificates_and_tells_device_and_historian_apart(si
     settings = broker_settings(site, port=40_123, rules=Path("/rules")).splitlines()
     assert {"listener 40123 127.0.0.1", "tls_version tlsv1.3", "require_certificate true"} <= set(settings)
     assert {"use_identity_as_username true", "allow_anonymous false", "persistence false"} <= set(settings)
-    assert access_rules(site) == "user line-3\ntopic write #\n\nuser historian\ntopic read #\n"
+    rules = access_rules(site).split("\n\n")
+    assert [rule.splitlines()[0] for rule in rules if rule] == ["user line-3", "user historian"]
+    device, historian = (rule.splitlines()[1:] for rule in rules if rule)
+    assert all("/line-3" in rule or rule == "topic read spBv1.0/STATE/#" for rule in device)
+    assert "topic write +/+/+/line-3/#" in device
+    assert [rule for rule in device if rule.startswith("topic read +/+/+/line-3/")] == [
+        "topic read +/+/+/line-3/receipt",
+        "topic read +/+/+/line-3/certificate",
+    ]
+    assert "topic write +/+/+/+/receipt" in historian
 
 
 def _handshake(site: Site, client: str | None) -> str | None:

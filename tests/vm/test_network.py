@@ -9,7 +9,7 @@ import pytest
 
 from appliance.formats.identities import USERS
 from builder.vm.config import BROKER_ADDRESS, BROKER_PORT
-from builder.vm.deadline import wait_until
+from builder.vm.deadline import IN_GUEST_S, wait_until
 from builder.vm.repositories import VENDOR_ADDRESS, VENDOR_PORT
 from tests.support.machine import Machine
 from tests.support.vm_zone import zone_host
@@ -85,7 +85,9 @@ def test_only_the_uplink_reaches_the_broker(vm: Machine) -> None:
 
 def test_a_rule_from_outside_is_told_and_put_right(vm: Machine) -> None:
     vm.succeed(["nft", "insert", "rule", "inet", "edgeseal", "input", "tcp", "dport", "22", "accept"])
-    wait_until(lambda: "ruleset-restored" in vm.audit_events(), what="it is put right", within_s=TELL_S)
+    wait_until(
+        lambda: "ruleset-restored" in vm.audit_events(), what="it is put right", within_s=TELL_S, every_s=IN_GUEST_S
+    )
     assert "dport 22" not in vm.succeed(["nft", "list", "ruleset"])
     [told] = [entry.event.fields for entry in vm.audit_log() if entry.event.kind == "ruleset-drift"]
     assert told["differences"] == "chain inet edgeseal input: rule added: tcp dport 22 accept"
@@ -95,7 +97,12 @@ def test_a_rule_from_outside_is_told_and_put_right(vm: Machine) -> None:
 def test_a_service_that_starts_again_keeps_its_conduit_and_is_no_drift(vm: Machine) -> None:
     seen = vm.audit_events().count("broker-connected")
     vm.succeed(["systemctl", "restart", "edgeseal-uplink.service"])
-    wait_until(lambda: vm.audit_events().count("broker-connected") > seen, what="it is back", within_s=TELL_S)
+    wait_until(
+        lambda: vm.audit_events().count("broker-connected") > seen,
+        what="it is back",
+        within_s=TELL_S,
+        every_s=IN_GUEST_S,
+    )
     time.sleep(5)  # longer than a difference may pass by itself
     assert "ruleset-drift" not in vm.audit_events()
 
@@ -126,7 +133,9 @@ def test_a_ruleset_that_cannot_be_loaded_leaves_the_device_closed(vm: Machine) -
     for link in ("uplink0", "cell0"):
         assert int(vm.text(f"/sys/class/net/{link}/flags"), 16) & 1 == 0, f"{link} is up"
     vm.run(["systemctl", "restart", "edgeseal-network.service"])
-    wait_until(lambda: "ruleset-load-failed" in vm.audit_events(), what="it is told", within_s=TELL_S)
+    wait_until(
+        lambda: "ruleset-load-failed" in vm.audit_events(), what="it is told", within_s=TELL_S, every_s=IN_GUEST_S
+    )
     [told, *_] = [entry.event.fields for entry in vm.audit_log() if entry.event.kind == "ruleset-load-failed"]
     assert "No such file or directory" in str(told["reason"])
     assert "table inet edgeseal_closed" in vm.succeed(["nft", "list", "ruleset"])
@@ -156,4 +165,4 @@ def told_drop(vm: Machine, **wanted: str | int) -> bool:
         entries = [entry.event.fields for entry in vm.audit_log() if entry.event.kind == "conduit-drop"]
         return any(wanted.items() <= entry.items() for entry in entries)
 
-    return wait_until(told, what=f"the audit log tells of a drop: {wanted}", within_s=TELL_S)
+    return wait_until(told, what=f"the audit log tells of a drop: {wanted}", within_s=TELL_S, every_s=IN_GUEST_S)

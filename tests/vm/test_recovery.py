@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,8 @@ from builder.host.toolstree import tools_tree
 from builder.signing.keyfiles import key_path, read_private_key
 from builder.signing.keyinit import init_keys
 from builder.signing.roles import Role
+from builder.vm.snapshot import Snapshot
+from builder.vm.state import make_overlay
 from tests.support.disk import DiskEditor
 from tests.support.machine import Machine
 
@@ -48,3 +51,20 @@ def test_the_owner_opens_the_data_and_nobody_else_does(used_device: tuple[Machin
     stranger = read_private_key(key_path(tmp_path / "other", Role.RECOVERY), Role.RECOVERY, None)
     with pytest.raises(VerificationError, match="another owner"):
         open_volume(disk.path, stranger, tools_tree())
+
+
+def test_an_older_state_of_the_disk_is_told_of(
+    used_device: tuple[Machine, DiskEditor], first_boot: Snapshot, tmp_path: Path
+) -> None:
+    machine, _ = used_device
+    newest = machine.state
+    older = make_overlay(
+        first_boot.state.disk, tmp_path / "older.qcow2", machine.lab.tree, below=first_boot.state.backing
+    )
+    machine.state = dataclasses.replace(newest, disk=older, backing=(*newest.backing, older.path))
+    machine.boot()
+    told = machine.told("log-rolled-back")
+    assert int(str(told["known"])) < int(str(told["count"])), "the TPM knows of a state that this disk does not have"
+    entries = machine.audit_log()
+    assert [entry.event.kind for entry in entries][:2] == ["log-began", "epoch-began"], "a new log, it hides nothing"
+    assert entries[0].event.fields["previous"], "the last checkpoint of the log before stands in it"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from builder.vm.deadline import wait_until
+from builder.vm.deadline import IN_GUEST_S, wait_until
 from tests.support.machine import Machine
 
 pytestmark = pytest.mark.xdist_group("vm-fresh")
@@ -25,6 +25,7 @@ def test_a_service_that_hangs_is_killed_and_started_anew(vm: Machine) -> None:
     def restarted() -> bool:
         return vm.succeed(["systemctl", "show", "-P", "NRestarts", UNIT]).strip() == "1"
 
-    wait_until(restarted, what="the hung uplink is started anew", within_s=NOTICED_S, check=vm.vm.require_alive)
+    what = "the hung uplink is started anew"
+    wait_until(restarted, what=what, within_s=NOTICED_S, check=vm.vm.require_alive, every_s=IN_GUEST_S)
     vm.wait_for_unit(UNIT)
     assert int(vm.succeed(["systemctl", "show", "-P", "MainPID", UNIT])) != process

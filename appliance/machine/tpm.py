@@ -1,27 +1,32 @@
-"""Five commands of TPM 2.0 on indexes of its non-volatile memory, as bytes (TPM 2.0 Library, parts 2 and 3).
+"""A few commands of TPM 2.0, as bytes (TPM 2.0 Library, parts 2 and 3): its non-volatile memory, and its PCRs.
 
 No library: tpm2_pytss would bring a YAML reader, cffi and ten packages more for them (docs/adr/0017). Every command is
-authorised by an empty password. Pure but for `transmit`, which takes a command and returns the TPM's answer.
+authorised by an empty password. Pure but for `transmit`, which takes a command and returns the TPM's answer, and for
+`open_tpm`.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntFlag
+from pathlib import Path
 
 from appliance.core.errors import DecodeError, EdgesealError
 
 MAX_ANSWER_BYTES = 4096
+TPM_DEVICE = Path("/dev/tpmrm0")
 OWNER = 0x4000_0001
 BUSY_PAUSE_S = 0.5
 BUSY_ATTEMPTS = 120  # a TPM that paces writes to its memory may want a while
 
-_NO_SESSION, _SESSION = 0x8001, 0x8002
+NO_SESSION, SESSION = 0x8001, 0x8002
 _DEFINE, _INCREMENT, _WRITE, _WRITE_LOCK, _READ, _READ_PUBLIC = 0x12A, 0x134, 0x137, 0x138, 0x14E, 0x169
-_SHA256 = 0x000B
-_PASSWORD = struct.pack(">IIHBH", 9, 0x4000_0009, 0, 0, 0)  # one session, the password one: no nonce, no password
+_PCR_READ = 0x17E
+SHA256 = 0x000B
+PASSWORD = struct.pack(">IIHBH", 9, 0x4000_0009, 0, 0, 0)  # one session, the password one: no nonce, no password
 _HEADER = struct.Struct(">HII")
 _UNDEFINED = frozenset({0x18B, 0x28B})  # TPM_RC_HANDLE, of the first or the second handle
 _BUSY = frozenset({0x908, 0x90A, 0x920, 0x922, 0x923})  # YIELDED, TESTING, NV_RATE, RETRY, NV_UNAVAILABLE
@@ -81,7 +86,7 @@ class Tpm:
     def index(self, handle: int) -> Index | None:
         """What is defined under `handle`; None when nothing is."""
         try:
-            answer = self._ask("describe an index", _NO_SESSION, _READ_PUBLIC, struct.pack(">I", handle))
+            answer = self.ask("describe an index", NO_SESSION, _READ_PUBLIC, struct.pack(">I", handle))
         except TpmRefusalError as error:
             if error.code in _UNDEFINED:
                 return None
@@ -97,31 +102,44 @@ class Tpm:
 
     def define(self, index: Index) -> None:
         """Define an index with an empty password, by the owner's right."""
-        public = struct.pack(">IHIHH", index.handle, _SHA256, index.attributes, 0, index.size)
-        body = struct.pack(">I", OWNER) + _PASSWORD + struct.pack(">HH", 0, len(public)) + public
-        self._ask("define an index", _SESSION, _DEFINE, body)
+        public = struct.pack(">IHIHH", index.handle, SHA256, index.attributes, 0, index.size)
+        body = struct.pack(">I", OWNER) + PASSWORD + struct.pack(">HH", 0, len(public)) + public
+        self.ask("define an index", SESSION, _DEFINE, body)
 
     def increment(self, handle: int) -> None:
         """Add 1 to a counter. The first time it becomes 1 more than any counter that this TPM had and lost."""
-        self._ask("raise a counter", _SESSION, _INCREMENT, _by_itself(handle))
+        self.ask("raise a counter", SESSION, _INCREMENT, by_itself(handle))
 
     def read(self, handle: int, size: int) -> bytes:
         """The first `size` bytes of an index that was written."""
-        answer = self._ask("read an index", _SESSION, _READ, _by_itself(handle) + struct.pack(">HH", size, 0))
+        answer = self.ask("read an index", SESSION, _READ, by_itself(handle) + struct.pack(">HH", size, 0))
         if len(answer) < 6 + size or struct.unpack_from(">IH", answer) != (2 + size, size):
             raise DecodeError(f"TPM: not the {size} bytes that were asked for")
         return answer[6 : 6 + size]
 
     def write(self, handle: int, data: bytes) -> None:
         """Write an ordinary index from its beginning."""
-        body = _by_itself(handle) + struct.pack(">H", len(data)) + data + struct.pack(">H", 0)
-        self._ask("write an index", _SESSION, _WRITE, body)
+        body = by_itself(handle) + struct.pack(">H", len(data)) + data + struct.pack(">H", 0)
+        self.ask("write an index", SESSION, _WRITE, body)
 
     def lock(self, handle: int) -> None:
         """Never let an index with WRITE_DEFINE be written again, as long as it is defined."""
-        self._ask("lock an index", _SESSION, _WRITE_LOCK, _by_itself(handle))
+        self.ask("lock an index", SESSION, _WRITE_LOCK, by_itself(handle))
 
-    def _ask(self, what: str, tag: int, code: int, body: bytes) -> bytes:
+    def pcrs(self, count: int) -> list[bytes]:
+        """The first `count` PCRs of the SHA-256 bank, 32 bytes each; at most 24. Raises DecodeError without one."""
+        found: dict[int, bytes] = {}
+        while len(found) < count:
+            wanted = sum(1 << number for number in range(count) if number not in found)
+            selection = struct.pack(">IHB", 1, SHA256, 3) + wanted.to_bytes(3, "little")
+            got = _decode_pcrs(self.ask("read PCRs", NO_SESSION, _PCR_READ, selection))
+            if not got or not set(got) <= {number for number in range(count) if wanted >> number & 1}:
+                raise DecodeError("TPM: it has no SHA-256 bank of PCRs")
+            found |= got
+        return [found[number] for number in range(count)]
+
+    def ask(self, what: str, tag: int, code: int, body: bytes) -> bytes:
+        """What follows the answer's header. what: for the error. Raises TpmRefusalError, DecodeError."""
         command = _HEADER.pack(tag, _HEADER.size + len(body), code) + body
         for _ in range(BUSY_ATTEMPTS):
             answered, answer = _decode(self._transmit(command))
@@ -133,9 +151,43 @@ class Tpm:
         return answer
 
 
-def _by_itself(handle: int) -> bytes:
+def open_tpm(device: Path = TPM_DEVICE) -> Transmit | None:
+    """How to ask this machine's TPM; None when it has none. Raises EdgesealError when it cannot be opened."""
+    try:
+        descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise EdgesealError(f"cannot open the TPM {device}: {error.strerror}") from error
+
+    def transmit(command: bytes) -> bytes:
+        try:
+            os.write(descriptor, command)  # the kernel takes a command whole or not at all
+            return os.read(descriptor, MAX_ANSWER_BYTES)
+        except OSError as error:
+            raise EdgesealError(f"the TPM does not answer: {error.strerror}") from error
+
+    return transmit
+
+
+def by_itself(handle: int) -> bytes:
     """Authorisation of an index by its own, empty password."""
-    return struct.pack(">II", handle, handle) + _PASSWORD
+    return struct.pack(">II", handle, handle) + PASSWORD
+
+
+def _decode_pcrs(answer: bytes) -> dict[int, bytes]:
+    """number -> value, as the answer's own selection says."""
+    try:
+        _, banks, algorithm, width = struct.unpack_from(">IIHB", answer)
+        if (banks, algorithm, width) != (1, SHA256, 3):
+            return {}
+        numbers = [number for number in range(24) if int.from_bytes(answer[11:14], "little") >> number & 1]
+        (count,) = struct.unpack_from(">I", answer, 14)
+    except struct.error as error:
+        raise DecodeError("TPM: the PCRs are cut short") from error
+    if count != len(numbers) or len(answer) != 18 + 34 * count:
+        raise DecodeError("TPM: not as many PCRs as it says")
+    return {number: answer[20 + 34 * place : 52 + 34 * place] for place, number in enumerate(numbers)}
 
 
 def _decode(answer: bytes) -> tuple[int, bytes]:

@@ -1,0 +1,1 @@
+"""Tells the audit log what the kernel and systemd saw: refused programs, killed processes, corrupted blocks, sticks."""

@@ -1,0 +1,1 @@
+"""The reviewer's side of the audit log: verify, show, prove, compare, collect, cosign. See docs/reference/audit.md."""
