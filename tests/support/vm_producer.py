@@ -12,7 +12,8 @@ from builder.vm.deadline import IN_GUEST_S, wait_until
 from tests.support.machine import Machine
 
 ACKED = "/var/lib/acked"
-_PIPELINED = 64
+PIPELINED = 64
+"""Answers that are written down together; the last ones may not be durable yet when the power goes."""
 
 _SOURCE = f"""
 import os
@@ -38,12 +39,12 @@ if child == 0:
         }}
         number = 0
         while True:
-            for _ in range({_PIPELINED}):
+            for _ in range({PIPELINED}):
                 number += 1
                 verdict["sequence"] = number
                 uplink.send(json.dumps({{"kind": "verdict", "id": number, "verdict": verdict}}).encode())
             lines = b""
-            for _ in range({_PIPELINED}):
+            for _ in range({PIPELINED}):
                 answer = json.loads(uplink.recv(65536))
                 if answer["kind"] == "accepted":
                     lines += b"%d %d\\n" % (answer["sequence"], answer["id"])

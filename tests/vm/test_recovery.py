@@ -61,7 +61,9 @@ def test_an_older_state_of_the_disk_is_told_of(
     older = make_overlay(
         first_boot.state.disk, tmp_path / "older.qcow2", machine.lab.tree, below=first_boot.state.backing
     )
-    machine.state = dataclasses.replace(newest, disk=older, backing=(*newest.backing, older.path))
+    machine.state = dataclasses.replace(
+        newest, disk=older, backing=(*first_boot.state.backing, first_boot.state.disk.path)
+    )
     machine.boot()
     told = machine.told("log-rolled-back")
     assert int(str(told["known"])) < int(str(told["count"])), "the TPM knows of a state that this disk does not have"
