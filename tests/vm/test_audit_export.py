@@ -13,6 +13,7 @@ from builder.audit.directory import LogDirectory
 from builder.audit.policy import Policy
 from builder.audit.verify import verify_log
 from builder.host.sandbox import Sandbox
+from builder.host.toolstree import tools_tree
 from builder.rootfs.files import EXPORT_LABEL, EXPORT_MOUNT
 from tests.support.disk import DiskEditor
 from tests.support.machine import AUDIT_LOG, Machine
@@ -31,13 +32,13 @@ for _ in range(300):
 HAS_NO_KEY = "systemctl show --property=InaccessiblePaths,PrivatePIDs,User edgeseal-audit-export.service"
 
 
-def new_stick(directory: Path, tree: Sandbox) -> Path:
+def new_stick(directory: Path) -> Path:
     """An empty one with our label."""
     directory.mkdir()
     stick = directory / "stick.img"
     with stick.open("wb") as stream:
         stream.truncate(STICK_BYTES)
-    tree.run(["mkfs.fat", "-F", "32", "-n", EXPORT_LABEL, stick], reason="format a stick", writable=[directory])
+    tools_tree().run(["mkfs.fat", "-F", "32", "-n", EXPORT_LABEL, stick], reason="format a stick", writable=[directory])
     return stick
 
 
@@ -50,7 +51,7 @@ def pulled_out(stick: Path, tree: Sandbox) -> Path:
 
 def test_a_stick_gets_a_log_that_verifies(used_device: tuple[Machine, DiskEditor], tmp_path: Path) -> None:
     vm, _ = used_device
-    stick = new_stick(tmp_path / "stick", vm.lab.tree)
+    stick = new_stick(tmp_path / "stick")
     vm.connections = dataclasses.replace(vm.connections, medium=stick, medium_writable=True, plugged=False)
     vm.boot()
     keys = [decode_vkey(line) for line in vm.text(f"{AUDIT_LOG}/vkey").splitlines()]

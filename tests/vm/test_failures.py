@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from appliance.formats.verdict import decode_verdict
 from builder.uplink.tally import StreamName, Tally
 from builder.vm.deadline import wait_until
 from builder.vm.historian import Historian
@@ -74,7 +75,7 @@ def test_the_plug_pulled_while_it_works_loses_nothing_that_was_acknowledged(
 
     def arrived() -> dict[int, int]:
         bodies = [message.envelope for message in historian.messages if message.envelope.kind == "verdict"]
-        return {envelope.sequence: envelope.body["sequence"] for envelope in bodies}
+        return {envelope.sequence: decode_verdict(envelope.body).sequence for envelope in bodies}
 
     def complete() -> bool:
         historian.take()
