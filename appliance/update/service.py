@@ -16,7 +16,7 @@ from pathlib import Path
 
 from appliance.core.errors import DecodeError, EdgesealError
 from appliance.formats.audit_event import AUDIT_SOCKET, AUDIT_TAKES_EVENTS
-from appliance.formats.device import DEVICE_CONFIG_PATH, DeviceConfig
+from appliance.formats.device import DEVICE_CONFIG_PATH, AuditConfig, DeviceConfig
 from appliance.formats.judgement import JUDGEMENT_PATH, decode_judgement
 from appliance.formats.release import Release
 from appliance.formats.update_state import UpdateState
@@ -73,6 +73,14 @@ class Trust:
         self.authority = credentials.optional_bytes("update-ca")
 
 
+def may_act(audit: AuditConfig, sign: Path = Path(AUDIT_TAKES_EVENTS)) -> bool:
+    """Whether something new may be begun: where the profile wants it, not without a log that takes events.
+
+    sign: the file that the log's writer keeps as long as it does.
+    """
+    return audit.full == "overwrite-oldest" or sign.exists()
+
+
 def serve() -> None:
     """Run until systemd says stop. Raises EdgesealError when the device itself is not as it must be."""
     stop, notifier = StopFlag(), Notifier.from_environment()
@@ -97,7 +105,7 @@ def serve() -> None:
     audit.try_record("service-started", service="edgeseal-update")
     notifier.ready("asks the repositories")
     while not stop:
-        if config.audit.full != "overwrite-oldest" and not Path(AUDIT_TAKES_EVENTS).exists():
+        if not may_act(config.audit):
             notifier.alive("waits for the audit log, which takes no events")
             stop.wait(10)
             continue

@@ -52,6 +52,7 @@ from tests.integration.services_harness import (
     listening_socket,
     wait_until,
 )
+from tests.integration.uplink_harness import make_verdict
 from tests.support.audit_log import audit_program, read_log
 
 DEVICE = "line-3-cell-7"
@@ -342,7 +343,7 @@ def test_kill_9_of_the_uplink_loses_nothing(plant: Plant) -> None:
             with ending(uplink):
                 client = UplinkClient(str(plant.uplink_socket))
                 for number in range(100):
-                    answer = client.publish(verdict(victim * 100 + number + 1))
+                    answer = client.publish(make_verdict(victim * 100 + number + 1))
                     assert isinstance(answer, Accepted)
                     accepted.append(answer)
                 client.close()
@@ -367,7 +368,7 @@ def test_a_broker_that_goes_away_and_comes_back_gets_everything(plant: Plant) ->
         wait_until(lambda: plant.audited("broker-lost"), "the absence of the broker in the audit log")
         client = UplinkClient(str(plant.uplink_socket))
         for number in range(50):
-            assert isinstance(client.publish(verdict(number + 1)), Accepted)
+            assert isinstance(client.publish(make_verdict(number + 1)), Accepted)
         assert client.status().spooled == 50
         plant.broker.start()
         consumer = Consumer(plant.directory, plant.authority, plant.broker.port)
@@ -392,7 +393,7 @@ def test_a_broker_that_is_not_the_sites_gets_nothing(plant: Plant, host: str, sa
     audit, uplink = plant.start_audit(), plant.start_uplink()
     with ending(uplink, audit):
         client = UplinkClient(str(plant.uplink_socket))
-        assert isinstance(client.publish(verdict(1)), Accepted)
+        assert isinstance(client.publish(make_verdict(1)), Accepted)
         wait_until(lambda: plant.audited("broker-lost"), "the refusal in the audit log")
         status = client.status()
         assert (status.connected, status.acknowledged, status.spooled) == (False, 0, 1)
@@ -429,23 +430,4 @@ def test_a_service_without_credentials_says_so_and_ends(plant: Plant) -> None:
     assert uplink.end() == 1
     assert uplink.log.read_text() == (
         "<3>error: credential edgeseal.broker-host is missing\n<3>hint: the site's provisioning sets it\n"
-    )
-
-
-def verdict(sequence: int) -> Verdict:
-    """A verdict that nobody judged."""
-    return Verdict(
-        device=DEVICE,
-        boot_id="0" * 32,
-        start_us=1,
-        sequence=sequence,
-        frame_sequence=str(sequence),
-        frame_sha256="a" * 64,
-        label="90",
-        score_ppm=900_000,
-        model="page-orientation",
-        model_sha256="b" * 64,
-        execution_provider="cpu",
-        latency_us=1000,
-        monotonic_us=2000,
     )

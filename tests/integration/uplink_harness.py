@@ -59,10 +59,10 @@ NAMESPACE = Namespace(enterprise="example", site="plant-4", line="line-3")
 CONFIG = UplinkConfig(namespace=NAMESPACE, receive_maximum=20, keepalive_s=5)
 
 
-def make_verdict(sequence: int) -> Verdict:
+def make_verdict(sequence: int, device: str = DEVICE) -> Verdict:
     """A verdict that nobody judged."""
     return Verdict(
-        device=DEVICE,
+        device=device,
         boot_id="0" * 32,
         start_us=1,
         sequence=sequence,

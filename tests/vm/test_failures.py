@@ -86,8 +86,8 @@ def test_the_plug_pulled_while_it_works_loses_nothing_that_was_acknowledged(
     for message in historian.messages:
         envelope = message.envelope
         tally.take(StreamName(envelope.device, envelope.epoch, envelope.stream), envelope.sequence, message.lane)
-    record_property("acknowledged", len(acknowledged))
-    record_property("duplicates", tally.total("duplicates"))
+    counts = f"power cut: {len(acknowledged)} acknowledged and arrived, {tally.total('duplicates')} duplicates"
+    record_property("counts", counts)
     assert len(acknowledged) >= PRODUCED - PIPELINED
     assert (tally.total("missing_count"), tally.total("disordered")) == (0, 0)
 

@@ -9,10 +9,10 @@ import pytest
 
 from appliance.formats.alarm import Alarm
 from appliance.formats.uplink_message import Accepted
-from appliance.formats.verdict import Verdict
 from appliance.machine.uplink_client import UplinkClient
 from tests.integration.services_harness import wait_until
 from tests.integration.uplink.sparkplug_harness import NODE, Station
+from tests.integration.uplink_harness import make_verdict
 from tests.support import sparkplug_judge
 from tests.support.sparkplug_clauses import faults
 from tests.support.sparkplug_recording import Connect, Ended, Message, Said, bdseq_of
@@ -27,27 +27,9 @@ def station(tmp_path: Path) -> Iterator[Station]:
     made.close()
 
 
-def verdict(number: int) -> Verdict:
-    return Verdict(
-        device=NODE,
-        boot_id="0" * 32,
-        start_us=1,
-        sequence=number,
-        frame_sequence=str(number),
-        frame_sha256="a" * 64,
-        label="90",
-        score_ppm=900_000,
-        model="page-orientation",
-        model_sha256="b" * 64,
-        execution_provider="cpu",
-        latency_us=1000,
-        monotonic_us=2000,
-    )
-
-
 def hand_in(client: UplinkClient, first: int, count: int) -> list[int]:
     """Sequence numbers that the uplink promised."""
-    answers = [client.publish(verdict(number)) for number in range(first, first + count)]
+    answers = [client.publish(make_verdict(number, NODE)) for number in range(first, first + count)]
     assert all(isinstance(answer, Accepted) for answer in answers), answers
     return [answer.sequence for answer in answers if isinstance(answer, Accepted)]
 
